@@ -1,0 +1,19 @@
+//! The policy: what the files say (document), what runs (compiled), and the one gate that judges every ask.
+//! Pure: no tokio, no files, no logs, no clock but the one passed in.
+//! Called by the data path, by `check` and `explain`, and by the tests, all through the same functions.
+
+pub mod ask;
+pub mod compiled;
+pub mod gate;
+pub mod load;
+pub mod problem;
+pub mod reason;
+pub mod rule;
+
+pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
+pub use compiled::{Mode, Policy, Workload};
+pub use gate::gate;
+pub use load::{Loaded, load};
+pub use problem::{Problem, Severity, SourceText, Span};
+pub use reason::Reason;
+pub use rule::{Destination, Generation, Rule, RuleId, Scheme};

@@ -1,0 +1,74 @@
+//! The policy in force and its generation: the only mutable state that the data path shares.
+//! Must not read files or judge; it swaps whole policies and tells who waits. The source publishes, everyone reads.
+//! Called by every session for its snapshot, and by admin, metrics and the tracker.
+
+use std::sync::Arc;
+
+use arc_swap::{ArcSwap, ArcSwapOption};
+use jiff::Timestamp;
+use tokio::sync::watch;
+
+use crate::policy::{Generation, Policy};
+
+/// What is in force, and what was refused since.
+#[derive(Debug)]
+pub struct State {
+    policy: ArcSwap<Policy>,
+    /// When the policy in force was accepted.
+    since: ArcSwap<Timestamp>,
+    /// The newest set of files, if it was refused; cleared by the next accepted one.
+    refused: ArcSwapOption<RefusedLoad>,
+    changed: watch::Sender<Generation>,
+}
+
+/// A set of files that did not come into force.
+#[derive(Clone, Debug)]
+pub struct RefusedLoad {
+    pub at: Timestamp,
+    /// The rendered problems, the same text as `check` prints.
+    pub problems: String,
+}
+
+impl State {
+    pub fn new(policy: Policy, now: Timestamp) -> Self {
+        let (changed, _) = watch::channel(policy.generation());
+        Self {
+            policy: ArcSwap::from_pointee(policy),
+            since: ArcSwap::from_pointee(now),
+            refused: ArcSwapOption::empty(),
+            changed,
+        }
+    }
+
+    /// The snapshot for one decision.
+    pub fn policy(&self) -> Arc<Policy> {
+        self.policy.load_full()
+    }
+
+    pub fn since(&self) -> Timestamp {
+        **self.since.load()
+    }
+
+    pub fn refused(&self) -> Option<Arc<RefusedLoad>> {
+        self.refused.load_full()
+    }
+
+    /// Puts a policy in force and tells everyone who waits.
+    pub fn publish(&self, policy: Policy, now: Timestamp) {
+        let generation = policy.generation();
+        self.policy.store(Arc::new(policy));
+        self.since.store(Arc::new(now));
+        self.refused.store(None);
+        self.changed.send_replace(generation);
+    }
+
+    /// Notes a refused set; the policy in force stays.
+    pub fn refuse(&self, refused: RefusedLoad) {
+        self.refused.store(Some(Arc::new(refused)));
+    }
+
+    /// Becomes ready whenever a policy has been published.
+    pub fn changes(&self) -> watch::Receiver<Generation> {
+        self.changed.subscribe()
+    }
+}

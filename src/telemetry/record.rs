@@ -1,0 +1,149 @@
+//! The two records: one per decision, one per closed tunnel. Their fields are the contract of `config/record.schema.json`.
+//! Must not hold secrets: no query strings, no credentials, no raw bytes.
+//! Called by sessions; written by the record writer, kept for `/decisions`.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::name::{Host, HostName, Port};
+use crate::policy::{Generation, Reason, Stage};
+
+/// How a connection reached us, and what it speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Entry {
+    /// CONNECT on an explicit listener.
+    Connect,
+    /// A plain HTTP request, explicit, transparent or inside a tunnel.
+    Http,
+    /// Transparent TLS.
+    Tls,
+    /// A fixed target.
+    Tcp,
+}
+
+/// A final verdict.
+#[derive(Clone, Debug)]
+pub struct DecisionRecord {
+    pub at: Timestamp,
+    /// Shared by the decision, the tunnel record and the answer that the client got.
+    pub id: u64,
+    pub generation: Generation,
+    pub listener: Arc<str>,
+    pub entry: Entry,
+    pub source: SocketAddr,
+    /// The workload that names the source, if any.
+    pub workload: Option<Arc<str>>,
+    /// `None` where the request could not be read so far.
+    pub host: Option<Host>,
+    pub port: Option<Port>,
+    /// HTTP requests only: method and path, without the query.
+    pub method: Option<String>,
+    pub path: Option<String>,
+    pub sni: Option<HostName>,
+    pub ech: bool,
+    pub allowed: bool,
+    pub reason: Reason,
+    /// What reporting alone let through would have been refused for.
+    pub would_deny: Option<Reason>,
+    pub stage: Stage,
+    /// Name and `file:line` of the deciding rule.
+    pub rule: Option<Arc<str>>,
+    pub rule_at: Option<String>,
+    /// The address that was dialled.
+    pub address: Option<IpAddr>,
+    /// Aliases (CNAMEs) followed from the host to its addresses.
+    pub aliases: Vec<HostName>,
+    /// The answer came from an expired cache entry because all DNS servers are down.
+    pub stale: bool,
+    /// One sentence where the reason alone does not say enough.
+    pub detail: Option<String>,
+    /// From accept (or the request's first byte) to the verdict.
+    pub took: Duration,
+}
+
+/// A closed tunnel, or a finished exchange that streamed.
+#[derive(Clone, Debug)]
+pub struct TunnelRecord {
+    pub at: Timestamp,
+    pub id: u64,
+    /// Of the decision that opened it.
+    pub generation: Generation,
+    pub listener: Arc<str>,
+    pub entry: Entry,
+    pub source: SocketAddr,
+    pub workload: Option<Arc<str>>,
+    pub host: Host,
+    pub port: Port,
+    pub sni: Option<HostName>,
+    pub address: IpAddr,
+    /// Bytes from the client to the upstream, and back.
+    pub up: u64,
+    pub down: u64,
+    pub lasted: Duration,
+    pub end: End,
+}
+
+/// Who or what ended a tunnel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum End {
+    /// Both sides finished.
+    Finished,
+    ClientReset,
+    UpstreamReset,
+    /// Nothing moved for `timeouts.idle`.
+    Idle,
+    /// One side had finished and the other moved nothing for `timeouts.half_close`.
+    HalfClosed,
+    /// `timeouts.lifetime` passed.
+    Lifetime,
+    /// A reload refuses it now.
+    Reload,
+    /// An `until` or `report_until` passed.
+    Expired,
+    /// The proxy was shutting down and `timeouts.drain` passed.
+    Drain,
+}
+
+impl Entry {
+    pub const ALL: &[Self] = &[Self::Connect, Self::Http, Self::Tls, Self::Tcp];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Http => "http",
+            Self::Tls => "tls",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl End {
+    pub const ALL: &[Self] = &[
+        Self::Finished,
+        Self::ClientReset,
+        Self::UpstreamReset,
+        Self::Idle,
+        Self::HalfClosed,
+        Self::Lifetime,
+        Self::Reload,
+        Self::Expired,
+        Self::Drain,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Finished => "finished",
+            Self::ClientReset => "client_reset",
+            Self::UpstreamReset => "upstream_reset",
+            Self::Idle => "idle",
+            Self::HalfClosed => "half_closed",
+            Self::Lifetime => "lifetime",
+            Self::Reload => "reload",
+            Self::Expired => "expired",
+            Self::Drain => "drain",
+        }
+    }
+}
