@@ -8,4 +8,4 @@ pub mod pattern;
 
 pub use authority::{Authority, BadAuthority, Port};
 pub use host::{BadHost, Host, HostName};
-pub use pattern::HostPattern;
+pub use pattern::{BadPattern, HostPattern, LabelPattern};
