@@ -2,6 +2,11 @@
 //! Must not repair: one Host, CRLF only, one spelling of everything that decides where bytes go or where a body ends.
 //! Called for each request of each connection that speaks HTTP to us.
 
+mod fields;
+mod line;
+
+use std::mem::MaybeUninit;
+
 use http::Method;
 
 use crate::name::{Authority, Host, Port};
@@ -65,21 +70,115 @@ pub struct HeadReject {
 }
 
 /// Reads one request head out of a growing buffer.
+///
+/// Each byte is looked at once while the head comes in, and bytes that no head can hold are refused at once; the fields
+/// are read when the head is whole.
 #[derive(Debug)]
 pub struct HeadReader {
     form: Form,
+    /// Bytes that were looked at.
+    scanned: usize,
+    /// Where the line begins that is coming in.
+    line_start: usize,
+    /// Field lines so far.
+    fields: usize,
+    /// The first line, once it is whole.
+    line: Option<RequestLine>,
+}
+
+/// The first line of a request, judged.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct RequestLine {
+    method: Method,
+    version: Version,
+    target: Target,
 }
 
 impl HeadReader {
     pub fn new(form: Form) -> Self {
-        Self { form }
+        Self {
+            form,
+            scanned: 0,
+            line_start: 0,
+            fields: 0,
+            line: None,
+        }
     }
 
     /// `received` begins with the first byte of this head and only ever grows between calls.
     pub fn advance(&mut self, received: &[u8]) -> Progress<RequestHead, HeadReject> {
-        let _ = (received, self.form);
-        todo!()
+        match self.scan(received) {
+            Ok(Some(len)) => match self.finish(received.get(..len).unwrap_or_default()) {
+                Ok(head) => Progress::Value(head),
+                Err(reject) => Progress::Reject(reject),
+            },
+            Ok(None) => Progress::Need(1),
+            Err(reject) => Progress::Reject(reject),
+        }
     }
+
+    /// Looks at the new bytes; the length of the head once its empty line is there.
+    fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadReject> {
+        let mut after_return = self.scanned > 0 && received.get(self.scanned - 1) == Some(&b'\r');
+        for (at, byte) in received.iter().copied().enumerate().skip(self.scanned) {
+            if at == MAX_HEAD {
+                return Err(reject(Reason::HeadTooLarge, "the head is longer than 16 KiB"));
+            }
+            let bad = match byte {
+                b'\n' => !after_return,
+                _ if after_return => true,
+                b'\r' | b'\t' => false,
+                _ => byte < b' ' || byte == 0x7f,
+            };
+            let line = || received.get(self.line_start..at).unwrap_or_default();
+            if self.line.is_none() {
+                if bad || at == MAX_METHOD + 1 || at == MAX_LINE || (at == 0 && byte == b'\r') {
+                    line::check_unfinished(line(), bad)?;
+                }
+            } else if bad {
+                return Err(reject(
+                    Reason::BadRequest,
+                    "a control byte stands in a field, or a line ends without CRLF",
+                ));
+            }
+            if byte == b'\n' {
+                let line = line();
+                let line = line.strip_suffix(b"\r").unwrap_or(line);
+                if self.line.is_none() {
+                    self.line = Some(line::read(line, self.form)?);
+                } else if line.is_empty() {
+                    return Ok(Some(at + 1));
+                } else {
+                    self.fields += 1;
+                    if self.fields > MAX_FIELDS {
+                        return Err(reject(Reason::HeadTooLarge, "the head has more than 100 fields"));
+                    }
+                }
+                self.line_start = at + 1;
+            }
+            after_return = byte == b'\r';
+            self.scanned = at + 1;
+        }
+        Ok(None)
+    }
+
+    fn finish(&mut self, head: &[u8]) -> Result<RequestHead, HeadReject> {
+        let line = self
+            .line
+            .take()
+            .ok_or(reject(Reason::BadRequest, "the request line is missing"))?;
+        let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+        let mut request = httparse::Request::new(&mut []);
+        match request.parse_with_uninit_headers(head, &mut fields) {
+            Ok(httparse::Status::Complete(len)) if len == head.len() => {}
+            _ => return Err(reject(Reason::BadRequest, "a header field is malformed")),
+        }
+        fields::read(line, head.len(), request.headers, self.form)
+    }
+}
+
+fn reject(reason: Reason, detail: &'static str) -> HeadReject {
+    HeadReject { reason, detail }
 }
 
 /// Longest head in bytes, with request line and empty line.
@@ -88,3 +187,10 @@ pub const MAX_HEAD: usize = 16 * 1024;
 pub const MAX_TARGET: usize = 8 * 1024;
 /// Most fields in one head.
 pub const MAX_FIELDS: usize = 100;
+/// Longest method in bytes; the longest registered one has 17.
+const MAX_METHOD: usize = 32;
+/// No request line is longer, with its carriage return.
+const MAX_LINE: usize = MAX_METHOD + 1 + MAX_TARGET + " HTTP/1.1\r".len();
+
+#[cfg(test)]
+mod tests;
