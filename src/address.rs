@@ -2,7 +2,9 @@
 //! Must not know rules or sockets. Source of the ranges: the IANA special-purpose registries, RFC 6890 and design notes.
 //! Called by the gate, and by the lints for rules that name addresses.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 /// What the guard thinks of an address before it looks at any rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +20,128 @@ pub enum AddressClass {
 /// Classifies an address. IPv6 forms that carry an IPv4 address are `Never` (mapped, compatible, 6to4, Teredo), but NAT64
 /// (64:ff9b::/96) is judged by the address inside.
 pub fn classify(address: IpAddr) -> AddressClass {
-    let _ = address;
-    todo!()
+    classify_net(address.into())
 }
+
+/// Classifies a whole range: special or never only where one single range of that class holds all of it. `0.0.0.0/0` is
+/// `Public` here, because nobody who writes it means loopback.
+pub fn classify_net(net: IpNet) -> AddressClass {
+    match translated_net(net) {
+        IpNet::V4(net) => class_of(V4, |range: &Ipv4Net| range.contains(&net)),
+        IpNet::V6(net) => class_of(V6, |range: &Ipv6Net| range.contains(&net)),
+    }
+}
+
+/// The IPv4 address that a NAT64 gateway reads out of an address (RFC 6052, the well-known prefix); any other address
+/// unchanged.
+pub fn translated(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V6(v6) if NAT64.contains(&v6) => IpAddr::V4(last_32_bits(v6)),
+        _ => address,
+    }
+}
+
+fn translated_net(net: IpNet) -> IpNet {
+    match net {
+        IpNet::V6(v6) if NAT64.contains(&v6) => {
+            let inner = Ipv4Net::new(last_32_bits(v6.network()), v6.prefix_len() - NAT64.prefix_len());
+            inner.map_or(net, IpNet::V4)
+        }
+        _ => net,
+    }
+}
+
+fn last_32_bits(address: Ipv6Addr) -> Ipv4Addr {
+    let [.., a, b, c, d] = address.octets();
+    Ipv4Addr::new(a, b, c, d)
+}
+
+fn class_of<N>(table: &[(N, AddressClass)], holds: impl Fn(&N) -> bool) -> AddressClass {
+    table
+        .iter()
+        .find(|(range, _)| holds(range))
+        .map_or(AddressClass::Public, |(_, class)| *class)
+}
+
+const fn v4(a: u8, b: u8, c: u8, d: u8, prefix: u8) -> Ipv4Net {
+    Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), prefix)
+}
+
+/// The first four groups are enough for every range but those below `::/96` and single addresses.
+const fn v6(groups: [u16; 4], prefix: u8) -> Ipv6Net {
+    let [a, b, c, d] = groups;
+    Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0), prefix)
+}
+
+const fn v6_low(groups: [u16; 4], prefix: u8) -> Ipv6Net {
+    let [e, f, g, h] = groups;
+    Ipv6Net::new_assert(Ipv6Addr::new(0, 0, 0, 0, e, f, g, h), prefix)
+}
+
+const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0], 96);
+
+use AddressClass::{Never, Special};
+
+/// IANA IPv4 Special-Purpose Address Registry, the multicast registry, and Azure's own address. Narrower ranges come
+/// before the wider ones around them. AS112, AMT and the anycast addresses of 192.0.0.0/24 are reachable from everywhere,
+/// but are infrastructure that no workload has a reason to dial.
+const V4: &[(Ipv4Net, AddressClass)] = &[
+    (v4(168, 63, 129, 16, 32), Never("Azure platform (WireServer)")),
+    (v4(169, 254, 0, 0, 16), Never("link-local")),
+    (v4(0, 0, 0, 0, 32), Special("unspecified")),
+    (v4(0, 0, 0, 0, 8), Special("this network")),
+    (v4(10, 0, 0, 0, 8), Special("private")),
+    (v4(100, 64, 0, 0, 10), Special("carrier-grade NAT")),
+    (v4(127, 0, 0, 0, 8), Special("loopback")),
+    (v4(172, 16, 0, 0, 12), Special("private")),
+    (v4(192, 0, 2, 0, 24), Special("documentation (TEST-NET-1)")),
+    (v4(192, 0, 0, 0, 24), Special("IETF protocol assignments")),
+    (v4(192, 31, 196, 0, 24), Special("AS112")),
+    (v4(192, 52, 193, 0, 24), Special("AMT")),
+    (v4(192, 88, 99, 0, 24), Special("6to4 relay anycast")),
+    (v4(192, 168, 0, 0, 16), Special("private")),
+    (v4(192, 175, 48, 0, 24), Special("AS112")),
+    (v4(198, 18, 0, 0, 15), Special("benchmarking")),
+    (v4(198, 51, 100, 0, 24), Special("documentation (TEST-NET-2)")),
+    (v4(203, 0, 113, 0, 24), Special("documentation (TEST-NET-3)")),
+    (v4(224, 0, 0, 0, 4), Special("multicast")),
+    (v4(255, 255, 255, 255, 32), Special("limited broadcast")),
+    (v4(240, 0, 0, 0, 4), Special("reserved")),
+];
+
+/// IANA IPv6 Special-Purpose Address Registry; and because only 2000::/3 is given out as global unicast, all the rest.
+/// Narrower ranges come before the wider ones around them.
+const V6: &[(Ipv6Net, AddressClass)] = &[
+    (v6_low([0, 0, 0, 0], 128), Special("unspecified")),
+    (v6_low([0, 0, 0, 1], 128), Special("loopback")),
+    (v6_low([0, 0, 0, 0], 96), Never("IPv4-compatible")),
+    (v6_low([0, 0xffff, 0, 0], 96), Never("IPv4-mapped")),
+    (v6_low([0xffff, 0, 0, 0], 96), Never("IPv4-translated")),
+    (v6([0x64, 0xff9b, 1, 0], 48), Special("local-use NAT64")),
+    (v6([0x100, 0, 0, 0], 64), Special("discard-only")),
+    (v6([0x100, 0, 0, 1], 64), Special("dummy prefix")),
+    (v6([0x2001, 0, 0, 0], 32), Never("Teredo")),
+    (v6([0x2001, 2, 0, 0], 48), Special("benchmarking")),
+    (v6([0x2001, 3, 0, 0], 32), Special("AMT")),
+    (v6([0x2001, 4, 0x112, 0], 48), Special("AS112")),
+    (v6([0x2001, 0x10, 0, 0], 28), Special("ORCHID")),
+    (v6([0x2001, 0x20, 0, 0], 28), Special("ORCHIDv2")),
+    (v6([0x2001, 0x30, 0, 0], 28), Special("drone remote identification")),
+    (v6([0x2001, 0, 0, 0], 23), Special("IETF protocol assignments")),
+    (v6([0x2001, 0xdb8, 0, 0], 32), Special("documentation")),
+    (v6([0x2002, 0, 0, 0], 16), Never("6to4")),
+    (v6([0x2620, 0x4f, 0x8000, 0], 48), Special("AS112")),
+    (v6([0x3fff, 0, 0, 0], 20), Special("documentation")),
+    (v6([0x5f00, 0, 0, 0], 16), Special("segment routing")),
+    (FD00_EC2_254, Never("instance metadata")),
+    (v6([0xfc00, 0, 0, 0], 7), Special("unique local")),
+    (v6([0xfe80, 0, 0, 0], 10), Never("link-local")),
+    (v6([0xfec0, 0, 0, 0], 10), Special("site-local")),
+    (v6([0xff00, 0, 0, 0], 8), Special("multicast")),
+    (v6([0, 0, 0, 0], 3), Special("reserved")),
+    (v6([0x4000, 0, 0, 0], 2), Special("reserved")),
+    (v6([0x8000, 0, 0, 0], 1), Special("reserved")),
+];
+
+/// Amazon's metadata service over IPv6; it stands inside the unique local range that a rule may open.
+const FD00_EC2_254: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128);

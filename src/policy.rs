@@ -4,7 +4,10 @@
 
 pub mod ask;
 pub mod compiled;
+#[cfg(test)]
+pub(crate) mod fixture;
 pub mod gate;
+mod index;
 pub mod load;
 pub mod problem;
 pub mod reason;
@@ -12,7 +15,7 @@ pub mod rule;
 
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
 pub use compiled::{Mode, Policy, Workload};
-pub use gate::gate;
+pub use gate::{enforce, expected, gate};
 pub use load::{Loaded, load};
 pub use problem::{Problem, Severity, SourceText, Span};
 pub use reason::Reason;

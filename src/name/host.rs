@@ -2,6 +2,7 @@
 //! Must not repair: what is not already a plain ASCII name is refused, whoever sent it.
 //! Called wherever bytes from a wire or a file become a host.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
@@ -132,6 +133,13 @@ impl Host {
 impl From<HostName> for Host {
     fn from(name: HostName) -> Self {
         Self::Name(name)
+    }
+}
+
+/// Maps keyed by names are asked for parents of a name, which are plain text. `Hash` and `Eq` are those of the text.
+impl Borrow<str> for HostName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -2,13 +2,17 @@
 //! Must not know how it was written. Made by the compiler from [`Parts`], held by the state, read by the gate.
 //! Called by every decision.
 
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use super::ask::Source;
-use super::rule::{Generation, Rule, RuleId};
+use super::index::Index;
+use super::rule::{Generation, Position, Rule, RuleId};
 use crate::name::Port;
 
 /// What the compiler hands over.
@@ -45,11 +49,42 @@ pub enum Mode {
 pub struct Policy {
     generation: Generation,
     parts: Parts,
+    index: Index,
+    /// Places in `parts.workloads`.
+    by_name: HashMap<Arc<str>, usize, RandomState>,
+    /// Every moment at which time alone changes an answer, ascending.
+    changes: Vec<Timestamp>,
+    /// Whether any rule says `report: true`.
+    has_report_rules: bool,
 }
 
 impl Policy {
     pub fn new(parts: Parts, generation: Generation) -> Self {
-        Self { generation, parts }
+        let report_ends = match parts.mode {
+            Mode::Enforce => None,
+            Mode::Report { until } => Some(until),
+        };
+        let mut changes: Vec<_> = parts
+            .rules
+            .iter()
+            .filter_map(|rule| rule.until)
+            .chain(report_ends)
+            .collect();
+        changes.sort_unstable();
+        changes.dedup();
+        let by_name = parts
+            .workloads
+            .iter()
+            .enumerate()
+            .map(|(place, workload)| (workload.name.clone(), place));
+        Self {
+            generation,
+            index: Index::new(&parts.rules),
+            by_name: by_name.collect(),
+            changes,
+            has_report_rules: parts.rules.iter().any(|rule| rule.report),
+            parts,
+        }
     }
 
     pub fn generation(&self) -> Generation {
@@ -58,6 +93,14 @@ impl Policy {
 
     pub fn mode(&self) -> Mode {
         self.parts.mode
+    }
+
+    /// Whether report mode lets things through at `now`.
+    pub fn reports(&self, now: Timestamp) -> bool {
+        match self.parts.mode {
+            Mode::Enforce => false,
+            Mode::Report { until } => now < until,
+        }
     }
 
     /// All rules, in the order of [`RuleId`].
@@ -70,24 +113,73 @@ impl Policy {
         self.parts.rules.get(id.0 as usize)
     }
 
+    /// What records and answers say of a rule: its name, and where it was written.
+    pub fn rule_label(&self, id: RuleId) -> Option<(&Arc<str>, &Position)> {
+        self.rule(id).map(|rule| (&rule.name, &rule.at))
+    }
+
     pub fn workloads(&self) -> &[Workload] {
         &self.parts.workloads
+    }
+
+    pub fn workload(&self, name: &str) -> Option<&Workload> {
+        self.parts.workloads.get(*self.by_name.get(name)?)
     }
 
     pub fn files(&self) -> &[Arc<str>] {
         &self.parts.files
     }
 
+    /// The cluster's own networks and its API server's addresses.
+    pub fn closed(&self) -> &[IpNet] {
+        &self.parts.closed
+    }
+
     /// The one workload that names this source in records and metrics: the one whose port it came through, else the
     /// one with the longest prefix around its address.
-    pub fn workload_of(&self, source: &Source) -> Option<&Arc<str>> {
-        let _ = source;
-        todo!()
+    pub fn workload_of<'a>(&'a self, source: &'a Source) -> Option<&'a Arc<str>> {
+        if source.workload.is_some() {
+            return source.workload.as_ref();
+        }
+        let mut named = None;
+        for workload in &self.parts.workloads {
+            let prefix = workload.longest_prefix_around(source.address);
+            if prefix > named.map(|(prefix, _)| prefix) {
+                named = prefix.map(|prefix| (prefix, &workload.name));
+            }
+        }
+        named.map(|(_, name)| name)
+    }
+
+    /// Whether a source belongs to a workload: the one whose port it came through and no other, else every one whose
+    /// ranges hold its address.
+    pub fn belongs_to(&self, source: &Source, workload: &str) -> bool {
+        match &source.workload {
+            Some(own) => &**own == workload,
+            None => self
+                .workload(workload)
+                .is_some_and(|workload| workload.longest_prefix_around(source.address).is_some()),
+        }
     }
 
     /// The first moment after `now` at which time alone changes an answer (an `until`, the end of report mode).
     pub fn next_change(&self, now: Timestamp) -> Option<Timestamp> {
-        let _ = now;
-        todo!()
+        let passed = self.changes.partition_point(|change| *change <= now);
+        self.changes.get(passed).copied()
+    }
+
+    pub(super) fn index(&self) -> &Index {
+        &self.index
+    }
+
+    pub(super) fn has_report_rules(&self) -> bool {
+        self.has_report_rules
+    }
+}
+
+impl Workload {
+    fn longest_prefix_around(&self, address: IpAddr) -> Option<u8> {
+        let around = self.cidrs.iter().filter(|cidr| cidr.contains(&address));
+        around.map(IpNet::prefix_len).max()
     }
 }

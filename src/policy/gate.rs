@@ -2,13 +2,476 @@
 //! Must not resolve, log, count or read a clock. Same policy, time, source and ask: same decision.
 //! Called up to three times per connection: before resolving, for each address, and when the hello was read.
 
+use std::cmp::Reverse;
+use std::net::IpAddr;
+
 use jiff::Timestamp;
 
-use super::ask::{Ask, Decision, Source};
+use super::ask::{Action, Ask, Decision, Inspect, Seen, Source};
 use super::compiled::Policy;
+use super::reason::Reason;
+use super::rule::{Destination, Effect, From, HostMatch, Peer, Rule, RuleId, Scheme, SniCheck};
+use crate::address::{AddressClass, classify, classify_net, translated};
+use crate::name::{Host, HostName, HostPattern};
 
 /// Judges one ask.
 pub fn gate(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
-    let _ = (policy, now, source, ask);
-    todo!()
+    let mut judge = Judge {
+        policy,
+        source,
+        now: Some(now),
+        report_rules: false,
+    };
+    let strict = judge.verdict(ask);
+    let Verdict::Deny { reason: would_deny, .. } = strict else {
+        return strict.into_decision(policy, None);
+    };
+    let mut verdict = strict;
+    if policy.has_report_rules() {
+        judge.report_rules = true;
+        verdict = judge.verdict(ask);
+    }
+    if policy.reports(now) {
+        verdict = judge.reported(verdict, ask);
+    }
+    verdict.into_decision(policy, Some(would_deny))
+}
+
+/// Judges as if neither report mode nor any `report: true` opened anything: the answer of `explain`.
+pub fn enforce(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
+    let judge = Judge {
+        policy,
+        source,
+        now: Some(now),
+        report_rules: false,
+    };
+    judge.verdict(ask).into_decision(policy, None)
+}
+
+/// Like [`enforce`], and every `until` still lies ahead: what `expect` is compared with, so that the clock never makes a
+/// valid file invalid.
+pub fn expected(policy: &Policy, source: &Source, ask: &Ask) -> Decision {
+    let judge = Judge {
+        policy,
+        source,
+        now: None,
+        report_rules: false,
+    };
+    judge.verdict(ask).into_decision(policy, None)
+}
+
+/// One source before one policy at one moment.
+pub(super) struct Judge<'a> {
+    pub(super) policy: &'a Policy,
+    pub(super) source: &'a Source,
+    /// `None`: no `until` has passed.
+    pub(super) now: Option<Timestamp>,
+    /// Whether rules with `report: true` exist.
+    pub(super) report_rules: bool,
+}
+
+enum Verdict {
+    Allow { rule: Option<RuleId>, inspect: Inspect },
+    Deny { rule: Option<RuleId>, reason: Reason },
+}
+
+/// What one allow rule wants to look at before it has passed for good.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Look {
+    Nothing,
+    Hello,
+    Http,
+}
+
+/// How narrowly a destination of a rule speaks of an ask; the greater one is named in the record. The last field makes
+/// the earlier of two equal rules the greater.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Specificity {
+    host: (u8, usize),
+    ports: Reverse<u16>,
+    from: u8,
+    rule: Reverse<RuleId>,
+}
+
+impl Judge<'_> {
+    fn verdict(&self, ask: &Ask) -> Verdict {
+        let mut denied = None;
+        let mut passed = None;
+        let mut failed = None;
+        let mut looks = Looks::default();
+        let rules = self.policy.rules();
+        self.policy.index().visit(rules, &ask.host, |id, rule, destination| {
+            if !self.exists(rule) {
+                return;
+            }
+            let from = self.from(rule);
+            let specificity = Specificity::of(id, destination, from);
+            match rule.effect {
+                Effect::Deny if from.is_some() && destination.covers_port(ask.port) => {
+                    denied = denied.max(Some(specificity));
+                }
+                Effect::Deny => {}
+                Effect::Allow => match self.check(rule, destination, ask) {
+                    Ok(look) => {
+                        looks.add(look);
+                        passed = passed.max(Some(specificity));
+                    }
+                    Err(reason) => failed = failed.max(Some(Failure::new(reason, specificity))),
+                },
+            }
+        });
+        denied = denied.max(self.denied_address(ask));
+
+        if let Some(specificity) = denied {
+            let rule = Some(specificity.rule.0);
+            let reason = Reason::DenyRule;
+            return Verdict::Deny { rule, reason };
+        }
+        if let Some(specificity) = passed {
+            let rule = Some(specificity.rule.0);
+            let inspect = looks.union();
+            return Verdict::Allow { rule, inspect };
+        }
+        match (failed, &ask.host) {
+            (Some(failure), _) => Verdict::Deny {
+                rule: Some(failure.specificity.rule.0),
+                reason: failure.reason,
+            },
+            (None, Host::Name(_)) => Verdict::Deny {
+                rule: None,
+                reason: Reason::NoRule,
+            },
+            (None, Host::Address(_)) => Verdict::Deny {
+                rule: None,
+                reason: Reason::IpLiteral,
+            },
+        }
+    }
+
+    /// Every check of one allow rule whose host covers the ask, in the order in which they can fail.
+    fn check(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> Result<Look, Reason> {
+        if self.from(rule).is_none() {
+            return Err(Reason::NoRuleForSource);
+        }
+        if !destination.covers_port(ask.port) {
+            return Err(Reason::Port);
+        }
+        let look = self.check_seen(rule, destination, ask)?;
+        if !self.address_fits(rule, destination, ask) {
+            return Err(Reason::ForbiddenAddress);
+        }
+        Ok(look)
+    }
+
+    fn check_seen(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> Result<Look, Reason> {
+        // Only deny rules speak of every scheme; an allow rule that names none is read as the strictest.
+        let scheme = destination.scheme.unwrap_or(Scheme::Tls);
+        match (scheme, &ask.seen) {
+            (Scheme::Tcp, _) => Ok(Look::Nothing),
+            (Scheme::Tls, _) if rule.sni == SniCheck::Off => Ok(Look::Nothing),
+            (Scheme::Tls, Seen::Nothing) => Ok(Look::Hello),
+            (Scheme::Tls, Seen::Hello { sni, ech }) => {
+                self.check_name(rule, sni.as_ref(), ask)?;
+                if *ech && !rule.ech_outer {
+                    return Err(Reason::Ech);
+                }
+                Ok(Look::Hello)
+            }
+            (Scheme::Tls, Seen::Http | Seen::Other) => Err(Reason::NotTls),
+            (Scheme::Http, Seen::Nothing | Seen::Http) => Ok(Look::Http),
+            (Scheme::Http, Seen::Hello { .. } | Seen::Other) => Err(Reason::NotHttp),
+        }
+    }
+
+    fn check_name(&self, rule: &Rule, sni: Option<&HostName>, ask: &Ask) -> Result<(), Reason> {
+        let Some(sni) = sni else {
+            return if rule.no_sni { Ok(()) } else { Err(Reason::NoSni) };
+        };
+        if ask.host.name() == Some(sni) {
+            return Ok(());
+        }
+        match rule.sni {
+            SniCheck::Off => Ok(()),
+            SniCheck::Strict => Err(Reason::SniMismatch),
+            SniCheck::Listed if self.is_listed(sni, ask) => Ok(()),
+            SniCheck::Listed => Err(Reason::SniNotListed),
+        }
+    }
+
+    /// Whether a name may be reached by this source on the port of the ask. It is judged as if asked for itself, so this
+    /// ends after one step; the address and ECH belong to the outer ask.
+    fn is_listed(&self, sni: &HostName, ask: &Ask) -> bool {
+        let seen = Seen::Hello {
+            sni: Some(sni.clone()),
+            ech: false,
+        };
+        let own = Ask::new(Host::Name(sni.clone()), ask.port).seeing(seen);
+        matches!(self.verdict(&own), Verdict::Allow { .. })
+    }
+
+    /// Whether the rule lets this address be dialled. Ranges that are closed to everyone are open to a rule whose
+    /// `addresses` hold the address; and, where an address was asked for, to a rule whose own range lies within that
+    /// closed range, because nobody writes `10.1.0.0/16` by accident and everybody may write `0.0.0.0/0`.
+    fn address_fits(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> bool {
+        let Some(address) = dialled(ask) else {
+            return true;
+        };
+        let class = classify(address);
+        if let AddressClass::Never(_) = class {
+            return false;
+        }
+        if rule.addresses.iter().any(|range| holds(range, address)) {
+            return true;
+        }
+        let own = match &destination.host {
+            HostMatch::Cidr(range) if range.contains(&address) => Some(range),
+            HostMatch::Cidr(_) | HostMatch::Name(_) => None,
+        };
+        let class_fits = class == AddressClass::Public || own.is_some_and(|range| classify_net(*range) == class);
+        let mut closed = self.policy.closed().iter().filter(|range| holds(range, address));
+        class_fits && closed.all(|closed| own.is_some_and(|range| closed.contains(range)))
+    }
+
+    /// The deny rule that names a range around the address that is about to be dialled.
+    fn denied_address(&self, ask: &Ask) -> Option<Specificity> {
+        let address = dialled(ask)?;
+        let mut denied = None;
+        let mut found = |id, rule: &Rule, destination: &Destination| {
+            if rule.effect == Effect::Deny && self.exists(rule) && destination.covers_port(ask.port) {
+                let from = self.from(rule);
+                denied = denied.max(from.map(|_| Specificity::of(id, destination, from)));
+            }
+        };
+        let (index, rules) = (self.policy.index(), self.policy.rules());
+        index.visit_address(rules, address, &mut found);
+        if translated(address) != address {
+            index.visit_address(rules, translated(address), &mut found);
+        }
+        denied
+    }
+
+    /// What report mode makes of a verdict: everything goes out to public addresses, but not to names that only exist
+    /// inside a cluster.
+    fn reported(&self, verdict: Verdict, ask: &Ask) -> Verdict {
+        let Verdict::Deny { rule, reason } = verdict else {
+            return verdict;
+        };
+        if dialled(ask).is_some_and(|address| self.is_closed(address)) {
+            let reason = Reason::ForbiddenAddress;
+            return Verdict::Deny { rule, reason };
+        }
+        if reason == Reason::NoRule && ask.host.name().is_some_and(is_cluster_name) {
+            return verdict;
+        }
+        let inspect = Inspect::Nothing;
+        Verdict::Allow { rule, inspect }
+    }
+
+    fn is_closed(&self, address: IpAddr) -> bool {
+        classify(address) != AddressClass::Public || self.policy.closed().iter().any(|range| holds(range, address))
+    }
+
+    pub(super) fn exists(&self, rule: &Rule) -> bool {
+        let in_time = match (self.now, rule.until) {
+            (Some(now), Some(until)) => now < until,
+            (None, _) | (_, None) => true,
+        };
+        in_time && (self.report_rules || !rule.report)
+    }
+
+    /// How narrowly the rule names this source: 0 for everyone, 1 and more for address ranges, more still for a workload.
+    /// `None` where it does not.
+    fn from(&self, rule: &Rule) -> Option<u8> {
+        let peers = match &rule.from {
+            From::Everyone => return Some(0),
+            From::Any(peers) => peers,
+        };
+        let named = peers.iter().filter_map(|peer| match peer {
+            Peer::Workload(name) => self.policy.belongs_to(self.source, name).then_some(u8::MAX),
+            Peer::Cidr(range) => range.contains(&self.source.address).then_some(1 + range.prefix_len()),
+        });
+        named.max()
+    }
+}
+
+impl Verdict {
+    /// `would_deny` is the reason without reporting, where that was a denial.
+    fn into_decision(self, policy: &Policy, would_deny: Option<Reason>) -> Decision {
+        let generation = policy.generation();
+        match self {
+            Self::Allow { rule, inspect } => Decision {
+                action: Action::Allow(inspect),
+                rule,
+                reason: would_deny.map_or(Reason::Rule, |_| Reason::Report),
+                would_deny,
+                generation,
+            },
+            Self::Deny { rule, reason } => Decision {
+                action: Action::Deny,
+                rule,
+                reason,
+                would_deny: None,
+                generation,
+            },
+        }
+    }
+}
+
+impl Specificity {
+    fn of(rule: RuleId, destination: &Destination, from: Option<u8>) -> Self {
+        let host = match &destination.host {
+            HostMatch::Name(HostPattern::Exact(_)) => (3, 0),
+            HostMatch::Name(HostPattern::Label { before, after, .. }) => (2, before.len() + after.len()),
+            HostMatch::Name(HostPattern::Below(suffix)) => (1, suffix.as_str().len()),
+            HostMatch::Cidr(range) => (0, range.prefix_len().into()),
+        };
+        Self {
+            host,
+            ports: Reverse(destination.ports.end() - destination.ports.start()),
+            from: from.unwrap_or_default(),
+            rule: Reverse(rule),
+        }
+    }
+}
+
+/// How far a rule that did not pass got. The greater one gives the reason; of two equal ones the reason decides before
+/// the rule's place does, so that the order of rules never changes it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Failure {
+    reason: Reason,
+    specificity: Specificity,
+}
+
+impl Failure {
+    fn new(reason: Reason, specificity: Specificity) -> Self {
+        Self { reason, specificity }
+    }
+
+    fn key(&self) -> (u8, (u8, usize), Reverse<u16>, u8, Reason, Reverse<RuleId>) {
+        let Specificity {
+            host,
+            ports,
+            from,
+            rule,
+        } = self.specificity;
+        (progress(self.reason), host, ports, from, self.reason, rule)
+    }
+}
+
+impl PartialOrd for Failure {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Failure {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.key().cmp(&other.key())
+    }
+}
+
+/// What all passing rules together want to see.
+#[derive(Default)]
+struct Looks {
+    nothing: bool,
+    hello: bool,
+    http: bool,
+}
+
+impl Looks {
+    fn add(&mut self, look: Look) {
+        match look {
+            Look::Nothing => self.nothing = true,
+            Look::Hello => self.hello = true,
+            Look::Http => self.http = true,
+        }
+    }
+
+    fn union(&self) -> Inspect {
+        match self {
+            Self { nothing: true, .. } => Inspect::Nothing,
+            Self {
+                hello: true,
+                http: true,
+                ..
+            } => Inspect::HelloOrHttp,
+            Self { http: true, .. } => Inspect::Http,
+            Self { .. } => Inspect::Hello,
+        }
+    }
+}
+
+/// The address that the ask will dial or has dialled, if it is known yet.
+fn dialled(ask: &Ask) -> Option<IpAddr> {
+    match ask.host {
+        Host::Name(_) => ask.address,
+        Host::Address(literal) => ask.address.or(Some(literal)),
+    }
+}
+
+fn holds(range: &ipnet::IpNet, address: IpAddr) -> bool {
+    range.contains(&address) || range.contains(&translated(address))
+}
+
+/// Names that no public resolver knows: a single label, and what Kubernetes gives out.
+fn is_cluster_name(name: &HostName) -> bool {
+    let name = name.as_str();
+    !name.contains('.') || CLUSTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
+}
+
+const fn progress(reason: Reason) -> u8 {
+    match reason {
+        Reason::NoRuleForSource => 1,
+        Reason::Port => 2,
+        Reason::NotTls | Reason::NotHttp => 3,
+        Reason::SniMismatch | Reason::SniNotListed | Reason::NoSni => 4,
+        Reason::Ech => 5,
+        Reason::ForbiddenAddress => 6,
+        _ => 0,
+    }
+}
+
+const CLUSTER_SUFFIXES: &[&str] = &[".svc", ".cluster.local"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture::{allow, ask, deny, policy, source};
+
+    fn judged(policy: &Policy, text: &str) -> (bool, &'static str) {
+        let decision = gate(policy, Timestamp::UNIX_EPOCH, &source("10.9.9.9"), &ask(text));
+        (decision.is_allowed(), decision.reason.as_str())
+    }
+
+    #[test]
+    fn a_policy_opens_what_it_names() {
+        let policy = policy(vec![
+            allow(&["api.allowed.test"]),
+            allow(&["*.wild.test"]),
+            allow(&["st*re.label.test"]),
+            allow(&["only-a.test"]).from(&["a"]),
+            allow(&["tcp://10.1.0.0/16:1433", "tcp://[2600::/32]:443"]),
+            deny(&["bad.wild.test", "*.bad.wild.test"]),
+        ]);
+        for (text, allowed, reason) in [
+            ("api.allowed.test:443", true, "rule"),
+            ("api.allowed.test:22", false, "port"),
+            ("x.api.allowed.test:443", false, "no_rule"),
+            ("a.b.wild.test:443", true, "rule"),
+            ("wild.test:443", false, "no_rule"),
+            ("evilwild.test:443", false, "no_rule"),
+            ("bad.wild.test:443", false, "deny_rule"),
+            ("x.bad.wild.test:443", false, "deny_rule"),
+            ("store.label.test:443", true, "rule"),
+            ("stre.label.test:443", true, "rule"),
+            ("ste.label.test:443", false, "no_rule"),
+            ("a.store.label.test:443", false, "no_rule"),
+            ("only-a.test:443", false, "no_rule_for_source"),
+            ("10.1.2.3:1433", true, "rule"),
+            ("10.2.2.3:1433", false, "ip_literal"),
+            ("[2600::1]:443", true, "rule"),
+        ] {
+            assert_eq!(judged(&policy, text), (allowed, reason), "{text}");
+        }
+    }
 }
