@@ -107,6 +107,37 @@ pub enum End {
     Drain,
 }
 
+impl DecisionRecord {
+    pub const fn action(&self) -> &'static str {
+        if self.allowed { "allow" } else { "deny" }
+    }
+
+    /// Whether this is a denial, or would be one if nothing only reported.
+    pub const fn denies(&self) -> bool {
+        !self.allowed || self.would_deny.is_some()
+    }
+
+    /// Cuts what must not be kept: a query, should a path still have one, and anything longer than a line of a log
+    /// should be. Clients choose these texts, and thousands of records wait in memory.
+    pub(super) fn trim(&mut self) {
+        if let Some(path) = &mut self.path
+            && let Some(query) = path.find(['?', '#'])
+        {
+            path.truncate(query);
+        }
+        for text in [&mut self.method, &mut self.path, &mut self.detail]
+            .into_iter()
+            .flatten()
+        {
+            if text.len() > MAX_TEXT {
+                text.truncate(text.floor_char_boundary(MAX_TEXT - CUT.len()));
+                text.push_str(CUT);
+                text.shrink_to_fit();
+            }
+        }
+    }
+}
+
 impl Entry {
     pub const ALL: &[Self] = &[Self::Connect, Self::Http, Self::Tls, Self::Tcp];
 
@@ -144,6 +175,83 @@ impl End {
             Self::Reload => "reload",
             Self::Expired => "expired",
             Self::Drain => "drain",
+        }
+    }
+}
+
+/// Longest text of a record that a client can choose, in bytes.
+const MAX_TEXT: usize = 1024;
+/// Ends what was cut.
+const CUT: &str = "...";
+
+#[cfg(test)]
+pub(crate) mod samples {
+    //! Records for the tests of everything that takes some.
+
+    use super::*;
+
+    /// A CONNECT that `no_rule` refused.
+    pub(crate) fn denied(id: u64) -> DecisionRecord {
+        DecisionRecord {
+            at: "2026-03-01T12:00:01.25Z".parse().unwrap(),
+            id,
+            generation: Generation(7),
+            listener: "proxy".into(),
+            entry: Entry::Connect,
+            source: "10.1.2.3:5555".parse().unwrap(),
+            workload: Some("trips".into()),
+            host: Some(Host::parse(b"api.example.com").unwrap()),
+            port: Some(Port::HTTPS),
+            method: None,
+            path: None,
+            sni: None,
+            ech: false,
+            allowed: false,
+            reason: Reason::NoRule,
+            would_deny: None,
+            stage: Stage::Request,
+            rule: None,
+            rule_at: None,
+            address: None,
+            aliases: Vec::new(),
+            stale: false,
+            detail: None,
+            took: Duration::from_micros(213),
+        }
+    }
+
+    /// A CONNECT that a rule allowed.
+    pub(crate) fn allowed(id: u64) -> DecisionRecord {
+        DecisionRecord {
+            allowed: true,
+            reason: Reason::Rule,
+            stage: Stage::Hello,
+            sni: Some(HostName::parse(b"api.example.com").unwrap()),
+            rule: Some("payments".into()),
+            rule_at: Some("policy.yaml:12".to_owned()),
+            address: Some("203.0.113.7".parse().unwrap()),
+            aliases: vec![HostName::parse(b"edge.example.net").unwrap()],
+            ..denied(id)
+        }
+    }
+
+    pub(crate) fn closed(id: u64) -> TunnelRecord {
+        TunnelRecord {
+            at: "2026-03-01T12:00:09.5Z".parse().unwrap(),
+            id,
+            generation: Generation(7),
+            listener: "proxy".into(),
+            entry: Entry::Connect,
+            source: "10.1.2.3:5555".parse().unwrap(),
+            workload: Some("trips".into()),
+            host: Host::parse(b"api.example.com").unwrap(),
+            port: Port::HTTPS,
+            sni: Some(HostName::parse(b"api.example.com").unwrap()),
+            address: "203.0.113.7".parse().unwrap(),
+            up: 517,
+            down: 48213,
+            lasted: Duration::from_millis(8250),
+            end: End::Finished,
         }
     }
 }

@@ -1,0 +1,485 @@
+//! Every metric: its name, labels and help in one table, its handle in one struct that is fetched once.
+//! Must not take a host name, a path or anything else that a client chooses as a label.
+//! Called by the record handle, sessions, the dialler, the resolver and the reload; rendered by `/metrics`.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::Duration;
+
+use ::metrics::{Counter, Gauge, Histogram, Key, Label, Level, Metadata, Recorder};
+use jiff::Timestamp;
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder};
+
+use super::record::{DecisionRecord, End};
+use crate::policy::{Generation, Reason};
+
+mod process;
+mod table;
+
+use table::{
+    AGE, BUILD, BYTES, CONNECT, CONNECT_BUCKETS, CONNECTIONS, DECISIONS, DNS, DNS_BUCKETS, DROPPED, GENERATION, LIMITS,
+    LOAD_FAILED, MODE, RELOADS, TUNNEL_ENDS, TUNNELS,
+};
+pub use table::{Kind, Metric};
+
+/// All metrics of one proxy. Clones share them; several proxies in one process do not.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+struct Inner {
+    recorder: PrometheusRecorder,
+    handle: PrometheusHandle,
+    listeners: RwLock<HashMap<Arc<str>, ListenerMetrics>>,
+    connect: ByLabel<Histogram>,
+    dns: ByLabel<Histogram>,
+    limits: ByLabel<Counter>,
+    reloads_accepted: Counter,
+    reloads_refused: Counter,
+    generation: Gauge,
+    age: Gauge,
+    load_failed: Gauge,
+    enforce: Gauge,
+    report: Gauge,
+    dropped: Counter,
+    /// When the policy in force was accepted, in milliseconds since the epoch.
+    policy_since: AtomicI64,
+    started: Timestamp,
+}
+
+/// The metrics of one listener. Get it once when the listener is bound, see [`Metrics::listener`].
+#[derive(Clone)]
+pub struct ListenerMetrics(Arc<OfListener>);
+
+struct OfListener {
+    name: Arc<str>,
+    connections: Gauge,
+    tunnels: Gauge,
+    up: Counter,
+    down: Counter,
+    ends: [OnceLock<Counter>; End::ALL.len()],
+    /// By the name of the workload; empty where none names the source.
+    decisions: RwLock<HashMap<Arc<str>, Arc<Decisions>>>,
+}
+
+/// One counter for each action and reason, made when it is first needed: most pairs never are.
+#[derive(Default)]
+struct Decisions {
+    allowed: Reasons,
+    denied: Reasons,
+}
+
+struct Reasons([OnceLock<Counter>; Reason::ALL.len()]);
+
+/// The handles of a closed set of label values, in the order of the set.
+type ByLabel<T> = Vec<T>;
+
+/// Counts one in a gauge for as long as it lives.
+#[must_use = "what it counts ends when it is dropped"]
+pub struct Open(Gauge);
+
+/// How a question to the resolver was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum DnsResult {
+    /// A server answered with addresses.
+    Ok,
+    /// A server answered that there are none.
+    NotFound,
+    /// No server gave a usable answer.
+    Failed,
+    Timeout,
+    /// From the cache, within the answer's time.
+    Cached,
+    /// From the cache, past its time, because all servers are down.
+    Stale,
+}
+
+/// How the attempts to reach one destination ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ConnectResult {
+    Ok,
+    Failed,
+    Timeout,
+}
+
+/// A limit that turned something away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Limit {
+    /// `limits.connections`.
+    Connections,
+    /// `limits.per_source`.
+    PerSource,
+    /// The descriptor limit of the process (EMFILE) or of the host (ENFILE).
+    Descriptors,
+    /// Questions to the DNS servers in flight.
+    Dns,
+    /// `log.required`, and the decision log could not be written.
+    Log,
+}
+
+impl Metrics {
+    /// `now` is when the process started.
+    pub fn new(now: Timestamp) -> Self {
+        let recorder = recorder();
+        let results = |metric: Metric, values: &[&'static str]| -> Vec<Histogram> {
+            values
+                .iter()
+                .map(|value| histogram(&recorder, metric, "result", value))
+                .collect()
+        };
+        let inner = Inner {
+            connect: results(CONNECT, &ConnectResult::ALL.map(ConnectResult::as_str)),
+            dns: results(DNS, &DnsResult::ALL.map(DnsResult::as_str)),
+            limits: Limit::ALL
+                .iter()
+                .map(|limit| counter(&recorder, LIMITS, vec![label("limit", limit.as_str())]))
+                .collect(),
+            reloads_accepted: counter(&recorder, RELOADS, vec![label("result", "accepted")]),
+            reloads_refused: counter(&recorder, RELOADS, vec![label("result", "refused")]),
+            generation: gauge(&recorder, GENERATION, vec![]),
+            age: gauge(&recorder, AGE, vec![]),
+            load_failed: gauge(&recorder, LOAD_FAILED, vec![]),
+            enforce: gauge(&recorder, MODE, vec![label("mode", "enforce")]),
+            report: gauge(&recorder, MODE, vec![label("mode", "report")]),
+            dropped: counter(&recorder, DROPPED, vec![]),
+            listeners: RwLock::default(),
+            policy_since: AtomicI64::new(now.as_millisecond()),
+            started: now,
+            handle: recorder.handle(),
+            recorder,
+        };
+        gauge(
+            &inner.recorder,
+            BUILD,
+            vec![label("version", env!("CARGO_PKG_VERSION"))],
+        )
+        .set(1);
+        Self(Arc::new(inner))
+    }
+
+    /// The handles of a listener, made when its name is first seen.
+    pub fn listener(&self, name: &str) -> ListenerMetrics {
+        let listeners = &self.0.listeners;
+        if let Some(found) = listeners.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return found.clone();
+        }
+        let mut listeners = listeners.write().unwrap_or_else(PoisonError::into_inner);
+        let name: Arc<str> = name.into();
+        listeners
+            .entry(Arc::clone(&name))
+            .or_insert_with(|| ListenerMetrics(Arc::new(OfListener::new(&self.0.recorder, name))))
+            .clone()
+    }
+
+    /// Counts a decision. Called by [`super::Telemetry::decision`], and by nobody else.
+    pub(super) fn decision(&self, record: &DecisionRecord) {
+        let listener = self.listener(&record.listener);
+        let decisions = listener.decisions_of(record.workload.as_deref().unwrap_or_default());
+        let (reasons, action) = if record.allowed {
+            (&decisions.allowed, "allow")
+        } else {
+            (&decisions.denied, "deny")
+        };
+        let labels = || {
+            vec![
+                label("action", action),
+                label("reason", record.reason.as_str()),
+                Label::new("listener", Arc::clone(&record.listener)),
+                Label::new("workload", record.workload.clone().unwrap_or_default()),
+            ]
+        };
+        reasons.0[record.reason as usize]
+            .get_or_init(|| counter(&self.0.recorder, DECISIONS, labels()))
+            .increment(1);
+    }
+
+    /// Counts the end of a tunnel. Called by [`super::Telemetry::tunnel`], and by nobody else.
+    pub(super) fn tunnel_end(&self, listener: &str, end: End) {
+        let listener = self.listener(listener);
+        let labels = || {
+            vec![
+                label("end", end.as_str()),
+                Label::new("listener", Arc::clone(&listener.0.name)),
+            ]
+        };
+        listener.0.ends[end as usize]
+            .get_or_init(|| counter(&self.0.recorder, TUNNEL_ENDS, labels()))
+            .increment(1);
+    }
+
+    /// A record was lost.
+    pub(super) fn record_dropped(&self, count: u64) {
+        self.0.dropped.increment(count);
+    }
+
+    /// Notes how long it took to reach a destination, or to give up: all attempts together.
+    pub fn connect(&self, result: ConnectResult, took: Duration) {
+        self.0.connect[result as usize].record(took);
+    }
+
+    /// Notes how long the resolver took for one name and address family.
+    pub fn dns(&self, result: DnsResult, took: Duration) {
+        self.0.dns[result as usize].record(took);
+    }
+
+    /// Counts what a limit turned away.
+    pub fn limit(&self, limit: Limit) {
+        self.0.limits[limit as usize].increment(1);
+    }
+
+    /// A policy came into force: the first one, or the one of an accepted reload.
+    pub fn policy_in_force(&self, generation: Generation, since: Timestamp) {
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64; exact to 2^53 reloads")]
+        self.0.generation.set(generation.0 as f64);
+        self.0.policy_since.store(since.as_millisecond(), Ordering::Relaxed);
+        self.0.load_failed.set(0);
+    }
+
+    /// Counts a reload that was accepted; [`Self::policy_in_force`] says what it brought.
+    pub fn reload_accepted(&self) {
+        self.0.reloads_accepted.increment(1);
+    }
+
+    /// Counts a reload that was refused; the newest files are not in force from now on.
+    pub fn reload_refused(&self) {
+        self.0.reloads_refused.increment(1);
+        self.0.load_failed.set(1);
+    }
+
+    /// The mode in force at this moment; it changes with reloads and when `report_until` passes.
+    pub fn mode(&self, report: bool) {
+        self.0.report.set(u8::from(report));
+        self.0.enforce.set(u8::from(!report));
+    }
+
+    /// Folds what histograms have collected. Without it they grow until somebody scrapes; call it every few seconds.
+    pub fn upkeep(&self) {
+        self.0.handle.run_upkeep();
+    }
+
+    /// Everything in the Prometheus text format 0.0.4, families and series in a stable order.
+    pub fn render(&self, now: Timestamp) -> String {
+        let since = self.0.policy_since.load(Ordering::Relaxed);
+        let age = Duration::from_millis(u64::try_from(now.as_millisecond() - since).unwrap_or(0));
+        self.0.age.set(age);
+        let mut text = sorted(&self.0.handle.render());
+        process::render(self.0.started, &mut text);
+        text
+    }
+}
+
+impl ListenerMetrics {
+    /// Counts a client connection for as long as the guard lives.
+    pub fn connection(&self) -> Open {
+        Open::count(&self.0.connections)
+    }
+
+    /// Counts a tunnel for as long as the guard lives.
+    pub fn tunnel(&self) -> Open {
+        Open::count(&self.0.tunnels)
+    }
+
+    /// Bytes relayed from the client to the upstream. Add them as they move; tunnel records do not add them.
+    pub fn up(&self, bytes: u64) {
+        self.0.up.increment(bytes);
+    }
+
+    /// Bytes relayed from the upstream to the client. Add them as they move; tunnel records do not add them.
+    pub fn down(&self, bytes: u64) {
+        self.0.down.increment(bytes);
+    }
+
+    fn decisions_of(&self, workload: &str) -> Arc<Decisions> {
+        let decisions = &self.0.decisions;
+        if let Some(found) = decisions.read().unwrap_or_else(PoisonError::into_inner).get(workload) {
+            return Arc::clone(found);
+        }
+        let mut decisions = decisions.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(decisions.entry(workload.into()).or_default())
+    }
+}
+
+impl OfListener {
+    fn new(recorder: &PrometheusRecorder, name: Arc<str>) -> Self {
+        let listener = || Label::new("listener", Arc::clone(&name));
+        let bytes = |direction| counter(recorder, BYTES, vec![label("direction", direction), listener()]);
+        Self {
+            connections: gauge(recorder, CONNECTIONS, vec![listener()]),
+            tunnels: gauge(recorder, TUNNELS, vec![listener()]),
+            up: bytes("up"),
+            down: bytes("down"),
+            ends: [const { OnceLock::new() }; End::ALL.len()],
+            decisions: RwLock::default(),
+            name,
+        }
+    }
+}
+
+impl Open {
+    fn count(gauge: &Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
+}
+
+impl Default for Reasons {
+    fn default() -> Self {
+        Self([const { OnceLock::new() }; Reason::ALL.len()])
+    }
+}
+
+impl DnsResult {
+    pub const ALL: [Self; 6] = [
+        Self::Ok,
+        Self::NotFound,
+        Self::Failed,
+        Self::Timeout,
+        Self::Cached,
+        Self::Stale,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::NotFound => "not_found",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::Cached => "cached",
+            Self::Stale => "stale",
+        }
+    }
+}
+
+impl ConnectResult {
+    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Timeout];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+        }
+    }
+}
+
+impl Limit {
+    pub const ALL: [Self; 5] = [
+        Self::Connections,
+        Self::PerSource,
+        Self::Descriptors,
+        Self::Dns,
+        Self::Log,
+    ];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::PerSource => "per_source",
+            Self::Descriptors => "descriptors",
+            Self::Dns => "dns",
+            Self::Log => "log",
+        }
+    }
+}
+
+impl std::fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for ListenerMetrics {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("ListenerMetrics").field(&self.0.name).finish()
+    }
+}
+
+impl std::fmt::Debug for Open {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Open").finish_non_exhaustive()
+    }
+}
+
+fn recorder() -> PrometheusRecorder {
+    let mut builder = PrometheusBuilder::new();
+    for (metric, buckets) in [(CONNECT, CONNECT_BUCKETS), (DNS, DNS_BUCKETS)] {
+        #[expect(
+            clippy::expect_used,
+            reason = "it fails for an empty list only, and these are constants"
+        )]
+        let next = builder
+            .set_buckets_for_metric(Matcher::Full(metric.name.to_owned()), buckets)
+            .expect("buckets are given");
+        builder = next;
+    }
+    let recorder = builder.build_recorder();
+    for metric in Metric::ALL {
+        let (name, help) = (metric.name.into(), metric.help.into());
+        match metric.kind {
+            Kind::Counter => recorder.describe_counter(name, None, help),
+            Kind::Gauge => recorder.describe_gauge(name, None, help),
+            Kind::Histogram => recorder.describe_histogram(name, None, help),
+        }
+    }
+    recorder
+}
+
+fn counter(recorder: &PrometheusRecorder, metric: Metric, labels: Vec<Label>) -> Counter {
+    recorder.register_counter(&key(metric, Kind::Counter, labels), &METADATA)
+}
+
+fn gauge(recorder: &PrometheusRecorder, metric: Metric, labels: Vec<Label>) -> Gauge {
+    recorder.register_gauge(&key(metric, Kind::Gauge, labels), &METADATA)
+}
+
+fn histogram(recorder: &PrometheusRecorder, metric: Metric, name: &'static str, value: &'static str) -> Histogram {
+    recorder.register_histogram(&key(metric, Kind::Histogram, vec![label(name, value)]), &METADATA)
+}
+
+fn key(metric: Metric, kind: Kind, labels: Vec<Label>) -> Key {
+    debug_assert_eq!(metric.kind, kind, "{}", metric.name);
+    debug_assert!(
+        labels.iter().map(Label::key).eq(metric.labels.iter().copied()),
+        "{}",
+        metric.name
+    );
+    Key::from_parts(metric.name, labels)
+}
+
+fn label(name: &'static str, value: &'static str) -> Label {
+    Label::from_static_parts(name, value)
+}
+
+/// The exporter walks hash maps; people who read the page, and diffs of it, want one order.
+fn sorted(text: &str) -> String {
+    let mut families: Vec<Vec<&str>> = text
+        .split("\n\n")
+        .map(|family| family.lines().collect::<Vec<_>>())
+        .filter(|family| !family.is_empty())
+        .collect();
+    families.sort_unstable();
+    let mut out = String::with_capacity(text.len());
+    for mut family in families {
+        // The buckets of a histogram have an order of their own, which must stay.
+        let is_histogram = family
+            .iter()
+            .any(|line| line.starts_with("# TYPE") && line.ends_with("histogram"));
+        if !is_histogram {
+            family.sort_unstable();
+        }
+        for line in family {
+            out.push_str(line);
+            out.push('\n');
+        }
+        out.push('\n');
+    }
+    out
+}
+
+const METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));

@@ -1,0 +1,161 @@
+//! Records as text: one aligned line each, for people who watch a terminal.
+//! Must not pass control characters on: what a client sent is escaped, so that it cannot draw on the screen.
+//! Called by the record writer.
+
+use std::fmt::{self, Display, Write as _};
+use std::io::Write as _;
+use std::time::Duration;
+
+use super::json::{id, milliseconds};
+use super::record::{DecisionRecord, Entry, TunnelRecord};
+
+/// Whether lines carry colours. Only for a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Colour {
+    Never,
+    Always,
+}
+
+/// Appends one line:
+/// `12:00:01 DENY  trips 10.1.2.3:5555 -> CONNECT api.example.com:443 no_rule (policy.yaml:12) id=...`.
+pub(super) fn decision(record: &DecisionRecord, colour: Colour, out: &mut Vec<u8>) {
+    let (word, paint) = match (record.allowed, record.would_deny) {
+        (true, None) => ("ALLOW", GREEN),
+        (true, Some(_)) => ("WOULD", YELLOW),
+        (false, _) => ("DENY ", RED),
+    };
+    let mut line = start(record.at, word, paint, colour);
+    who(&mut line, record.workload.as_deref(), record.source);
+    asked(&mut line, record);
+    let _ = write!(line, " {}", record.reason.as_str());
+    if let Some(would_deny) = record.would_deny {
+        let _ = write!(line, " (would deny: {})", would_deny.as_str());
+    }
+    if let Some(rule) = &record.rule {
+        let _ = write!(line, " rule={}", Escaped(rule));
+    }
+    if let Some(at) = &record.rule_at {
+        let _ = write!(line, " ({})", Escaped(at));
+    }
+    if let Some(sni) = &record.sni
+        && record.host.as_ref().and_then(crate::name::Host::name) != Some(sni)
+    {
+        let _ = write!(line, " sni={sni}");
+    }
+    if record.ech {
+        line.push_str(" ech");
+    }
+    if let Some(address) = record.address {
+        let _ = write!(line, " address={address}");
+    }
+    if record.stale {
+        line.push_str(" stale");
+    }
+    if let Some(detail) = &record.detail {
+        let _ = write!(line, ": {}", Escaped(detail));
+    }
+    end(&line, record.id, out);
+}
+
+/// Appends one line:
+/// `12:00:09 CLOSE trips 10.1.2.3:5555 -> CONNECT api.example.com:443 finished up=517 down=48213 8.2s id=...`.
+pub(super) fn tunnel(record: &TunnelRecord, colour: Colour, out: &mut Vec<u8>) {
+    let mut line = start(record.at, "CLOSE", DIM, colour);
+    who(&mut line, record.workload.as_deref(), record.source);
+    let _ = write!(
+        line,
+        "{} {}:{} {} up={} down={} {}",
+        verb(record.entry),
+        record.host,
+        record.port.number(),
+        record.end.as_str(),
+        record.up,
+        record.down,
+        Took(record.lasted),
+    );
+    end(&line, record.id, out);
+}
+
+fn start(at: jiff::Timestamp, word: &str, paint: &str, colour: Colour) -> String {
+    let time = at.strftime("%H:%M:%S");
+    match colour {
+        Colour::Never => format!("{time} {word} "),
+        Colour::Always => format!("{time} {paint}{word}{PLAIN} "),
+    }
+}
+
+fn who(line: &mut String, workload: Option<&str>, source: std::net::SocketAddr) {
+    let source = std::net::SocketAddr::new(source.ip().to_canonical(), source.port());
+    // Names and addresses of usual length stand below each other; longer ones push the rest to the right.
+    let workload = Escaped(workload.unwrap_or("-")).to_string();
+    let _ = write!(line, "{workload:<12} {:<21} -> ", source.to_string());
+}
+
+fn asked(line: &mut String, record: &DecisionRecord) {
+    match &record.method {
+        Some(method) => {
+            let _ = write!(line, "{} ", Escaped(method));
+        }
+        None => {
+            let _ = write!(line, "{} ", verb(record.entry));
+        }
+    }
+    match (&record.host, record.port) {
+        (Some(host), Some(port)) => {
+            let _ = write!(line, "{host}:{}", port.number());
+        }
+        (Some(host), None) => {
+            let _ = write!(line, "{host}");
+        }
+        (None, _) => line.push('?'),
+    }
+    if let Some(path) = &record.path {
+        let _ = write!(line, "{}", Escaped(path));
+    }
+}
+
+fn verb(entry: Entry) -> &'static str {
+    match entry {
+        Entry::Connect => "CONNECT",
+        Entry::Http => "HTTP",
+        Entry::Tls => "TLS",
+        Entry::Tcp => "TCP",
+    }
+}
+
+fn end(line: &str, number: u64, out: &mut Vec<u8>) {
+    let _ = writeln!(out, "{line} id={}", id(number));
+}
+
+/// Text that may come from a client or a file: whatever does not simply print is written as an escape.
+struct Escaped<'a>(&'a str);
+
+impl Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for character in self.0.chars() {
+            match character {
+                ' '..='~' if character != '\\' => f.write_char(character)?,
+                _ => Display::fmt(&character.escape_debug(), f)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+struct Took(Duration);
+
+impl Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < Duration::from_secs(1) {
+            write!(f, "{:.0}ms", milliseconds(self.0))
+        } else {
+            write!(f, "{:.1}s", self.0.as_secs_f64())
+        }
+    }
+}
+
+const RED: &str = "\x1b[31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
