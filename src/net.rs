@@ -1,1 +1,18 @@
-//! (to be written)
+//! Sockets and names: listening, resolving, dialling, original destinations, replayed bytes.
+//! Must not decide: which address may be dialled is judged by the function that the caller passes in.
+//! Called by the fronts and the session, and by the application when it binds its sockets.
+
+pub mod descriptors;
+pub mod dial;
+pub mod listen;
+pub mod original;
+pub mod own;
+pub mod prefixed;
+pub mod resolve;
+pub mod socket;
+
+pub use dial::{DialError, Dialled, Limits, dial};
+pub use own::Own;
+pub use prefixed::Prefixed;
+pub use resolve::{Answer, Family, ResolveError, Resolver};
+pub use socket::{abort, tune_client, tune_upstream};

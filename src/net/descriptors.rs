@@ -1,0 +1,47 @@
+//! The limit of open files: raised as far as the system lets us, and what it means for connections.
+//! Must not be changed later: connection limits are derived from it once.
+//! Called at start, before anything is bound.
+
+use std::io;
+
+use rustix::process::{Resource, getrlimit, setrlimit};
+
+/// Raises the soft limit of open files to the hard one and returns it.
+pub fn raise() -> io::Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        limit.current = limit.maximum;
+        setrlimit(Resource::Nofile, limit)?;
+    }
+    Ok(limit.current.unwrap_or(u64::MAX))
+}
+
+/// How many client connections fit into that many descriptors: two a tunnel, and some for all else.
+pub fn connections(descriptors: u64) -> usize {
+    usize::try_from(descriptors.saturating_sub(SLACK) / PER_CONNECTION).unwrap_or(usize::MAX)
+}
+
+const PER_CONNECTION: u64 = 2;
+/// Listeners, DNS questions in flight, races of several addresses, watched directories, admin, logs.
+const SLACK: u64 = 256;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_becomes_the_hard_one() {
+        let descriptors = raise().unwrap();
+        let limit = getrlimit(Resource::Nofile);
+        assert_eq!(limit.current, limit.maximum);
+        assert_eq!(descriptors, limit.current.unwrap_or(u64::MAX));
+    }
+
+    #[test]
+    fn connections_leave_room_for_the_rest() {
+        assert_eq!(connections(0), 0);
+        assert_eq!(connections(256), 0);
+        assert_eq!(connections(1024), 384);
+        assert!(connections(u64::MAX) > 1_000_000);
+    }
+}

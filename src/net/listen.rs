@@ -1,0 +1,140 @@
+//! Listening sockets, and which addresses cannot be listened on together.
+//! Must not accept: back-off, limits and what is spoken are the accept loop's.
+//! Called by the application at start and on reload, for listeners, workload ports, admin and health.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+
+use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use tokio::net::TcpListener;
+
+/// Binds and listens. Port 0 takes a free one; ask the listener which.
+///
+/// `[::]` also serves IPv4, unless one of `others` is an IPv4 address with the same port; every other IPv6 address
+/// serves IPv6 only. Must be called inside a tokio runtime.
+pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<TcpListener> {
+    listen(address, others, false)
+}
+
+/// The same for connections that a TPROXY rule sends to addresses that are not ours. Needs `CAP_NET_ADMIN`.
+pub fn bind_transparent(address: SocketAddr, others: &[SocketAddr]) -> io::Result<TcpListener> {
+    listen(address, others, true)
+}
+
+/// The pairs (indices, smaller first) that cannot be listened on together: the same address, or a wildcard over it,
+/// on one port. Port 0 is a new port each time and conflicts with nothing.
+pub fn conflicts(addresses: &[SocketAddr]) -> Vec<(usize, usize)> {
+    let mut pairs = Vec::new();
+    for (first, a) in addresses.iter().enumerate() {
+        for (second, b) in addresses.iter().enumerate().skip(first + 1) {
+            if overlap(*a, *b) {
+                pairs.push((first, second));
+            }
+        }
+    }
+    pairs
+}
+
+fn listen(address: SocketAddr, others: &[SocketAddr], transparent: bool) -> io::Result<TcpListener> {
+    let address = canonical(address);
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_nonblocking(true)?;
+    // A restart must not wait for the TIME_WAITs of the process before. Linux still refuses a second listener.
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(is_v6_only(address, others))?;
+    }
+    if transparent {
+        if address.is_ipv6() {
+            socket.set_ip_transparent_v6(true)?;
+        } else {
+            socket.set_ip_transparent_v4(true)?;
+        }
+    }
+    socket.bind(&SockAddr::from(address))?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+fn is_v6_only(address: SocketAddr, others: &[SocketAddr]) -> bool {
+    let taken = others
+        .iter()
+        .any(|other| canonical(*other).is_ipv4() && other.port() == address.port() && address.port() != 0);
+    taken || !address.ip().is_unspecified()
+}
+
+fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
+    let (a, b) = (canonical(a), canonical(b));
+    let one_family = a.is_ipv4() == b.is_ipv4();
+    let covered = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
+    a.port() == b.port() && a.port() != 0 && one_family && covered
+}
+
+/// `[::ffff:10.0.0.1]` is 10.0.0.1. A scope (`fe80::1%2`) is kept.
+fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        IpAddr::V4(ip) => SocketAddr::new(ip.into(), address.port()),
+        IpAddr::V6(_) => address,
+    }
+}
+
+/// The kernel cuts it to `net.core.somaxconn`, 4096 on current systems.
+const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    #[test]
+    fn conflicts_are_same_port_and_covered_address() {
+        let none = addresses(&[
+            "127.0.0.1:3128",
+            "127.0.0.2:3128",
+            "127.0.0.1:3129",
+            "[::]:3128",
+            "127.0.0.1:0",
+            "127.0.0.1:0",
+        ]);
+        assert_eq!(conflicts(&none), []);
+        let all = addresses(&[
+            "127.0.0.1:1",
+            "0.0.0.0:1",
+            "[::1]:1",
+            "[::]:1",
+            "[::ffff:127.0.0.1]:1",
+            "[::1]:1",
+        ]);
+        assert_eq!(conflicts(&all), [(0, 1), (0, 4), (1, 4), (2, 3), (2, 5), (3, 5)]);
+    }
+
+    #[tokio::test]
+    async fn the_v6_wildcard_serves_both_unless_v4_is_taken() {
+        let both = bind("[::]:0".parse().unwrap(), &[]).unwrap();
+        let port = both.local_addr().unwrap().port();
+        TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+        let (_, peer) = both.accept().await.unwrap();
+        assert_eq!(peer.ip().to_canonical(), IpAddr::from([127, 0, 0, 1]));
+
+        let v4 = bind("0.0.0.0:0".parse().unwrap(), &[]).unwrap().local_addr().unwrap();
+        let v4_listener = bind(v4, &[]).unwrap();
+        let v6: SocketAddr = format!("[::]:{}", v4.port()).parse().unwrap();
+        let v6_listener = bind(v6, &[v4, v6]).unwrap();
+        TcpStream::connect(("127.0.0.1", v4.port())).await.unwrap();
+        TcpStream::connect(("::1", v4.port())).await.unwrap();
+        assert!(v4_listener.accept().await.unwrap().1.is_ipv4());
+        assert!(v6_listener.accept().await.unwrap().1.is_ipv6());
+    }
+
+    #[tokio::test]
+    async fn one_address_has_one_listener() {
+        let first = bind("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+        let again = bind(first.local_addr().unwrap(), &[]);
+        assert_eq!(again.unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+}

@@ -1,0 +1,44 @@
+//! Options of the two sockets of a tunnel: no delay, dead peers noticed, aborts passed on as aborts.
+//! Must not read or write bytes. Buffers stay alone: setting their sizes would switch the kernel's tuning off.
+//! Called after accept, before connect, and when a tunnel is cut.
+
+use std::io;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use socket2::{SockRef, TcpKeepalive};
+use tokio::net::TcpStream;
+
+/// Sets what an accepted client socket needs.
+pub fn tune_client(stream: &TcpStream) -> io::Result<()> {
+    tune(&SockRef::from(stream))
+}
+
+/// Sets what a socket to an upstream needs, before or after it is connected.
+pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    tune(&socket)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// Makes the close that follows a reset. What the peer has not acknowledged yet is lost: it must not look complete.
+pub fn abort(stream: &TcpStream) {
+    // A socket on which this fails is already gone, so there is nobody to tell.
+    let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+fn tune(socket: &SockRef<'_>) -> io::Result<()> {
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
+}
+
+/// Well under the 4 minutes after which Azure's load balancers forget an idle flow.
+const KEEPALIVE_AFTER: Duration = Duration::from_mins(1);
+const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
+const KEEPALIVE_PROBES: u32 = 4;
+/// How long sent bytes may stay unacknowledged before the upstream counts as dead.
+const USER_TIMEOUT: Duration = Duration::from_secs(30);

@@ -1,0 +1,151 @@
+//! The buffers of the relay: borrowed for a read, given back as soon as their bytes are written.
+//! Must not be held by a tunnel that waits for its peer to send. Each thread keeps a few of each size.
+//! Called by the copy loop only.
+
+use std::cell::RefCell;
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The three sizes: 16, 64 and 256 KiB. Larger ones only pay for flows that keep filling them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Size {
+    Small,
+    Middle,
+    Large,
+}
+
+/// A borrowed buffer. Dropping it gives it back to the thread that drops it.
+#[derive(Debug)]
+pub(super) struct Lease {
+    bytes: Box<[u8]>,
+    size: Size,
+}
+
+impl Size {
+    pub(super) const fn bytes(self) -> usize {
+        match self {
+            Self::Small => 16 << 10,
+            Self::Middle => 64 << 10,
+            Self::Large => 256 << 10,
+        }
+    }
+
+    pub(super) const fn larger(self) -> Self {
+        match self {
+            Self::Small => Self::Middle,
+            Self::Middle | Self::Large => Self::Large,
+        }
+    }
+
+    pub(super) const fn smaller(self) -> Self {
+        match self {
+            Self::Large => Self::Middle,
+            Self::Middle | Self::Small => Self::Small,
+        }
+    }
+
+    /// How many a thread keeps for later: 1 MiB of each size.
+    const fn kept(self) -> usize {
+        (1 << 20) / self.bytes()
+    }
+}
+
+/// Borrows a buffer of that size, or a small one where too many larger ones are out.
+pub(super) fn borrow(size: Size) -> Lease {
+    let size = if size != Size::Small && !reserve(size.bytes()) {
+        Size::Small
+    } else {
+        size
+    };
+    let kept = POOL.with_borrow_mut(|pool| pool.free(size).pop());
+    #[cfg(test)]
+    LEASED.with(|leased| leased.set(leased.get() + 1));
+    Lease {
+        bytes: kept.unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()),
+        size,
+    }
+}
+
+impl Lease {
+    pub(super) fn size(&self) -> Size {
+        self.size
+    }
+}
+
+impl Deref for Lease {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+impl DerefMut for Lease {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.bytes
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        let bytes = std::mem::take(&mut self.bytes);
+        if self.size != Size::Small {
+            LARGER_OUT.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
+        #[cfg(test)]
+        LEASED.with(|leased| leased.set(leased.get() - 1));
+        // While a thread ends its pool is gone; then the buffer is just freed.
+        let _ = POOL.try_with(|pool| {
+            let mut pool = pool.borrow_mut();
+            let free = pool.free(self.size);
+            if free.len() < self.size.kept() {
+                free.push(bytes);
+            }
+        });
+    }
+}
+
+/// Free buffers of one thread.
+#[derive(Default)]
+struct Pool {
+    small: Vec<Box<[u8]>>,
+    middle: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+}
+
+impl Pool {
+    fn free(&mut self, size: Size) -> &mut Vec<Box<[u8]>> {
+        match size {
+            Size::Small => &mut self.small,
+            Size::Middle => &mut self.middle,
+            Size::Large => &mut self.large,
+        }
+    }
+}
+
+/// Counts a larger buffer as out, unless that would be too much.
+fn reserve(bytes: usize) -> bool {
+    LARGER_OUT
+        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |out| {
+            let out = out + bytes;
+            (out <= LARGER_LIMIT).then_some(out)
+        })
+        .is_ok()
+}
+
+thread_local! {
+    static POOL: RefCell<Pool> = RefCell::default();
+    #[cfg(test)]
+    static LEASED: std::cell::Cell<isize> = const { std::cell::Cell::new(0) };
+}
+
+/// Bytes in middle and large buffers that are out, in the whole process. A peer that does not read keeps one out for
+/// as long as it likes; this bounds what thousands of them can hold beyond 16 KiB each.
+static LARGER_OUT: AtomicUsize = AtomicUsize::new(0);
+const LARGER_LIMIT: usize = 32 << 20;
+
+/// Leases of this thread that were not dropped on it yet.
+#[cfg(test)]
+pub(super) fn leased() -> isize {
+    LEASED.get()
+}
