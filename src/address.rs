@@ -18,7 +18,7 @@ pub enum AddressClass {
 }
 
 /// Classifies an address. IPv6 forms that carry an IPv4 address are `Never` (mapped, compatible, 6to4, Teredo), but NAT64
-/// (64:ff9b::/96) is judged by the address inside.
+/// (`64:ff9b::/96`) is judged by the address inside.
 pub fn classify(address: IpAddr) -> AddressClass {
     classify_net(address.into())
 }
@@ -109,7 +109,7 @@ const V4: &[(Ipv4Net, AddressClass)] = &[
     (v4(240, 0, 0, 0, 4), Special("reserved")),
 ];
 
-/// IANA IPv6 Special-Purpose Address Registry; and because only 2000::/3 is given out as global unicast, all the rest.
+/// IANA IPv6 Special-Purpose Address Registry; and because only `2000::/3` is given out as global unicast, all the rest.
 /// Narrower ranges come before the wider ones around them.
 const V6: &[(Ipv6Net, AddressClass)] = &[
     (v6_low([0, 0, 0, 0], 128), Special("unspecified")),

@@ -53,7 +53,7 @@ impl HostName {
         Self::parse_undotted(text.strip_suffix(b".").unwrap_or(text))
     }
 
-    /// Reads a name as a server_name extension spells it: no trailing dot (RFC 6066, section 3).
+    /// Reads a name as a `server_name` extension spells it: no trailing dot (RFC 6066, section 3).
     pub fn parse_sni(text: &[u8]) -> Result<Self, BadHost> {
         if text.len() > 1 && text.ends_with(b".") {
             return Err(BadHost::TrailingDot);

@@ -34,7 +34,7 @@ pub enum Seen {
     /// Nothing yet: a CONNECT, or a `tcp` listener's target. Rules that need to see something pass for now, and the
     /// decision says what must be looked at before the first byte is relayed.
     Nothing,
-    /// A ClientHello. `sni` is `None` without a server_name extension; `ech` also stands for ESNI.
+    /// A ClientHello. `sni` is `None` without a `server_name` extension; `ech` also stands for ESNI.
     Hello { sni: Option<HostName>, ech: bool },
     /// An HTTP/1.x request whose authority is [`Ask::host`].
     Http,
@@ -114,10 +114,12 @@ impl Ask {
         }
     }
 
+    #[must_use]
     pub fn seeing(self, seen: Seen) -> Self {
         Self { seen, ..self }
     }
 
+    #[must_use]
     pub fn dialling(self, address: IpAddr) -> Self {
         Self {
             address: Some(address),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::compiled::{Parts, Policy};
 use super::rule::{Destination, Effect, From, Generation, HostMatch, Peer, Position, Rule, Scheme, SniCheck};
-use crate::name::{Host, HostName, HostPattern, Port};
+use crate::name::{Host, HostPattern, Port};
 use crate::policy::{Ask, Source};
 
 /// A rule for everyone, without any option.
@@ -98,24 +98,6 @@ pub(crate) fn destination(effect: Effect, text: &str) -> Destination {
     let scheme = (effect == Effect::Allow).then_some(scheme);
     let host = host
         .parse()
-        .map_or_else(|_| HostMatch::Name(pattern(host)), HostMatch::Cidr);
+        .map_or_else(|_| HostMatch::Name(HostPattern::parse(host).unwrap()), HostMatch::Cidr);
     Destination { scheme, host, ports }
-}
-
-fn pattern(text: &str) -> HostPattern {
-    let name = |text: &str| HostName::parse(text.as_bytes()).unwrap();
-    if let Some(suffix) = text.strip_prefix("*.") {
-        return HostPattern::Below(name(suffix));
-    }
-    match text.split_once('.') {
-        Some((label, suffix)) if label.contains('*') => {
-            let (before, after) = label.split_once('*').unwrap();
-            HostPattern::Label {
-                before: before.to_owned(),
-                after: after.to_owned(),
-                suffix: name(suffix),
-            }
-        }
-        _ => HostPattern::Exact(name(text)),
-    }
 }

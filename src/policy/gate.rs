@@ -321,7 +321,7 @@ impl Specificity {
     fn of(rule: RuleId, destination: &Destination, from: Option<u8>) -> Self {
         let host = match &destination.host {
             HostMatch::Name(HostPattern::Exact(_)) => (3, 0),
-            HostMatch::Name(HostPattern::Label { before, after, .. }) => (2, before.len() + after.len()),
+            HostMatch::Name(HostPattern::Label(label)) => (2, label.before.len() + label.after.len()),
             HostMatch::Name(HostPattern::Below(suffix)) => (1, suffix.as_str().len()),
             HostMatch::Cidr(range) => (0, range.prefix_len().into()),
         };

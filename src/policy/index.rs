@@ -143,9 +143,9 @@ impl Index {
         let head = match &destination.host {
             HostMatch::Name(HostPattern::Exact(name)) => self.exact.entry(name.clone()).or_default(),
             HostMatch::Name(HostPattern::Below(suffix)) => self.below.entry(suffix.clone()).or_default(),
-            HostMatch::Name(HostPattern::Label { before, suffix, .. }) => {
-                let lists = self.labels.suffixes.entry(suffix.clone()).or_default();
-                lists.entry(befores.number(before)).or_default()
+            HostMatch::Name(HostPattern::Label(label)) => {
+                let lists = self.labels.suffixes.entry(label.suffix.clone()).or_default();
+                lists.entry(befores.number(&label.before)).or_default()
             }
             HostMatch::Cidr(net) => {
                 let net = net.trunc();
@@ -202,8 +202,8 @@ impl Befores {
 /// Whether a label that begins as the pattern says also ends so, without the two parts overlapping.
 fn label_fits(host: &HostMatch, label: &str) -> bool {
     match host {
-        HostMatch::Name(HostPattern::Label { before, after, .. }) => {
-            label.len() >= before.len() + after.len() && label.ends_with(after.as_str())
+        HostMatch::Name(HostPattern::Label(pattern)) => {
+            label.len() >= pattern.before.len() + pattern.after.len() && label.ends_with(&*pattern.after)
         }
         HostMatch::Name(_) | HostMatch::Cidr(_) => false,
     }
