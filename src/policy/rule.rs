@@ -147,9 +147,67 @@ impl Destination {
     }
 }
 
+impl Scheme {
+    /// The word before `://`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tls => "tls",
+            Self::Http => "http",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
 impl Generation {
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
+    }
+}
+
+impl fmt::Display for Destination {
+    /// As a policy file would spell it: nothing that its scheme implies, and in a deny rule only what it narrows.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (first, last) = (*self.ports.start(), *self.ports.end());
+        let port = |port: Port| first == last && first == port.number();
+        match self.scheme {
+            Some(Scheme::Tls) if port(Port::HTTPS) => return self.host.fmt(f),
+            Some(Scheme::Http) if port(Port::HTTP) => return write!(f, "http://{}", self.host),
+            Some(scheme) => write!(f, "{}://{}", scheme.as_str(), self.host)?,
+            None if first <= 1 && last == u16::MAX => return self.host.fmt(f),
+            None => self.host.fmt(f)?,
+        }
+        if first == last {
+            write!(f, ":{first}")
+        } else {
+            write!(f, ":{first}-{last}")
+        }
+    }
+}
+
+impl fmt::Display for HostMatch {
+    /// IPv6 ranges stand in brackets, as in a destination.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name(pattern) => pattern.fmt(f),
+            Self::Cidr(cidr) => {
+                let whole = cidr.prefix_len() == cidr.max_prefix_len();
+                match (cidr, whole) {
+                    (IpNet::V4(_), true) => cidr.addr().fmt(f),
+                    (IpNet::V4(_), false) => cidr.fmt(f),
+                    (IpNet::V6(_), true) => write!(f, "[{}]", cidr.addr()),
+                    (IpNet::V6(_), false) => write!(f, "[{cidr}]"),
+                }
+            }
+        }
+    }
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Workload(name) => f.write_str(name),
+            Self::Cidr(cidr) => cidr.fmt(f),
+        }
     }
 }
 
@@ -162,5 +220,50 @@ impl fmt::Display for Generation {
 impl fmt::Display for Position {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}", self.file, self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_read_as_a_file_spells_them() {
+        let name = || HostMatch::Name(HostPattern::parse("*.example.com").unwrap());
+        let cidr = |text: &str| HostMatch::Cidr(text.parse().unwrap());
+        for (scheme, host, ports, expected) in [
+            (Some(Scheme::Tls), name(), 443..=443, "*.example.com"),
+            (Some(Scheme::Tls), name(), 5671..=5671, "tls://*.example.com:5671"),
+            (Some(Scheme::Http), name(), 80..=80, "http://*.example.com"),
+            (Some(Scheme::Http), name(), 443..=443, "http://*.example.com:443"),
+            (
+                Some(Scheme::Tcp),
+                name(),
+                11000..=11999,
+                "tcp://*.example.com:11000-11999",
+            ),
+            (
+                Some(Scheme::Tcp),
+                cidr("10.1.2.0/24"),
+                1433..=1433,
+                "tcp://10.1.2.0/24:1433",
+            ),
+            (
+                Some(Scheme::Tcp),
+                cidr("2001:db8::/32"),
+                443..=443,
+                "tcp://[2001:db8::/32]:443",
+            ),
+            (
+                Some(Scheme::Tcp),
+                cidr("2001:db8::1/128"),
+                443..=443,
+                "tcp://[2001:db8::1]:443",
+            ),
+            (None, name(), 1..=65535, "*.example.com"),
+            (None, cidr("192.0.2.1/32"), 25..=25, "192.0.2.1:25"),
+        ] {
+            assert_eq!(Destination { scheme, host, ports }.to_string(), expected);
+        }
     }
 }
