@@ -15,6 +15,8 @@ pub mod log;
 pub mod metrics;
 pub mod recent;
 pub mod record;
+#[cfg(test)]
+pub(crate) mod samples;
 pub mod text;
 mod writer;
 
@@ -124,8 +126,7 @@ impl Telemetry {
 
 #[cfg(test)]
 mod tests {
-    use super::record::samples;
-    use super::writer::tests::Collected;
+    use super::samples::{self, Collected, PATIENCE};
     use super::*;
 
     #[test]
@@ -164,6 +165,4 @@ mod tests {
         let metrics = Metrics::new(samples::denied(0).at);
         (Telemetry::new(log, metrics, out.clone(), Colour::Never).unwrap(), out)
     }
-
-    const PATIENCE: Duration = Duration::from_secs(20);
 }

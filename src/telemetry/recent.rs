@@ -54,8 +54,8 @@ pub const KEPT: usize = 1000;
 
 #[cfg(test)]
 mod tests {
-    use super::super::record::samples;
     use super::*;
+    use crate::telemetry::samples;
 
     #[test]
     fn a_flood_of_one_kind_leaves_the_other() {

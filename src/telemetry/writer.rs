@@ -271,11 +271,11 @@ const TELL: Duration = Duration::from_secs(10);
 const CHUNK: usize = 64 * 1024;
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
-    use super::super::record::samples;
     use super::*;
+    use crate::telemetry::samples::{self, Collected, PATIENCE};
 
     #[test]
     fn lines_come_out_in_order() {
@@ -384,34 +384,6 @@ pub(super) mod tests {
         samples::denied(0).at
     }
 
-    #[derive(Clone, Default)]
-    pub(in super::super) struct Collected(Arc<Mutex<Vec<u8>>>);
-
-    impl Collected {
-        pub(in super::super) fn text(&self) -> String {
-            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
-        }
-
-        /// The thread holds the only other clone.
-        fn wait_for_end(&self) {
-            let end = Instant::now() + PATIENCE;
-            while Arc::strong_count(&self.0) > 1 && Instant::now() < end {
-                thread::yield_now();
-            }
-        }
-    }
-
-    impl Write for Collected {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-            self.0.lock().unwrap().extend_from_slice(bytes);
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
-        }
-    }
-
     struct Blocked {
         entered: SyncSender<()>,
         released: Receiver<()>,
@@ -450,6 +422,4 @@ pub(super) mod tests {
             Ok(())
         }
     }
-
-    const PATIENCE: Duration = Duration::from_secs(20);
 }
