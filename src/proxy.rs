@@ -1,1 +1,104 @@
-//! (to be written)
+//! The data path: from an accepted connection to a relayed tunnel or a refusal.
+//! Must not hold policy or settings of its own; it asks the gate, and every front ends in the one session lifecycle.
+//! Called by the app, which binds the listeners and hands them over.
+
+pub(crate) mod accept;
+mod client;
+mod connect;
+mod explicit;
+mod forward;
+mod refusal;
+pub(crate) mod session;
+mod sni;
+mod strict;
+pub(crate) mod tls;
+pub(crate) mod tracker;
+mod tunnel;
+mod upstream;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio_util::sync::CancellationToken;
+
+use crate::net::{Own, Resolver};
+use crate::relay::Clock;
+use crate::settings::{self, Settings};
+use crate::state::State;
+use crate::telemetry::Telemetry;
+
+use self::accept::Admission;
+use self::tracker::Tracker;
+
+/// What all sessions share.
+#[derive(Debug)]
+pub(crate) struct Proxy {
+    pub(crate) state: Arc<State>,
+    pub(crate) telemetry: Telemetry,
+    pub(crate) resolver: Resolver,
+    /// The sockets that this process listens on: never a destination.
+    pub(crate) own: Own,
+    pub(crate) tracker: Tracker,
+    /// For idleness.
+    pub(crate) clock: Clock,
+    pub(crate) admission: Admission,
+    pub(crate) timeouts: settings::Timeouts,
+    /// Whether a connection is refused while records cannot be written.
+    pub(crate) records_required: bool,
+    pub(crate) ids: Ids,
+    /// Cancelled on SIGTERM: nothing new is accepted, exchanges end with their current request.
+    pub(crate) draining: CancellationToken,
+}
+
+impl Proxy {
+    /// `descriptors` is the limit of the process.
+    pub(crate) fn new(
+        settings: &Settings,
+        state: Arc<State>,
+        telemetry: Telemetry,
+        resolver: Resolver,
+        descriptors: u64,
+    ) -> Self {
+        Self {
+            state,
+            telemetry,
+            resolver,
+            own: Own::new(),
+            tracker: Tracker::new(),
+            clock: Clock::new(),
+            admission: Admission::new(&settings.limits, descriptors),
+            timeouts: settings.timeouts.clone(),
+            records_required: settings.log.required,
+            ids: Ids::new(),
+            draining: CancellationToken::new(),
+        }
+    }
+}
+
+/// Request ids: a random start, so that two runs do not share them, and a counter.
+#[derive(Debug)]
+pub(crate) struct Ids {
+    next: AtomicU64,
+    /// Stands in `Via`, to recognise a request that comes back.
+    pub(crate) pseudonym: String,
+}
+
+impl Ids {
+    pub(crate) fn new() -> Self {
+        let start = random();
+        Self {
+            next: AtomicU64::new(start),
+            pseudonym: format!("sluicegate-{:08x}", random() >> 32),
+        }
+    }
+
+    pub(crate) fn next(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// The standard library seeds each of these from the operating system.
+fn random() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new().build_hasher().finish()
+}

@@ -105,6 +105,8 @@ pub enum End {
     Expired,
     /// The proxy was shutting down and `timeouts.drain` passed.
     Drain,
+    /// The client's body broke the framing that its head had announced.
+    Malformed,
 }
 
 impl DecisionRecord {
@@ -162,6 +164,7 @@ impl End {
         Self::Reload,
         Self::Expired,
         Self::Drain,
+        Self::Malformed,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -175,6 +178,7 @@ impl End {
             Self::Reload => "reload",
             Self::Expired => "expired",
             Self::Drain => "drain",
+            Self::Malformed => "malformed",
         }
     }
 }

@@ -1,0 +1,306 @@
+//! Accepting: limits first, then one task per connection, which goes to its listener's front.
+//! Must not read from clients before they are admitted; a full proxy says so at once instead of hanging.
+//! Called by the app, once per bound listener.
+
+use std::collections::HashMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::BytesMut;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::client::Client;
+use super::connect::{self, Manner};
+use super::forward::{self, Scope};
+use super::session::{Case, Connection, Front};
+use super::tls::Certificates;
+use super::{Proxy, explicit, sni};
+use crate::name::Port;
+use crate::net;
+use crate::net::original::{redirected, tproxied};
+use crate::policy::{Reason, Source, Stage};
+use crate::settings::{Limits, Mode, UpstreamPort};
+use crate::telemetry::Limit;
+use crate::telemetry::record::Entry;
+
+/// Counts client connections against the limits.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limit: usize,
+    all: Arc<Semaphore>,
+    per_source: usize,
+    sources: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+    /// Refusals that are being told at the same time; beyond it, connections are just closed.
+    farewells: Arc<Semaphore>,
+}
+
+/// A connection's place among all and among those of its source.
+#[derive(Debug)]
+struct Admitted {
+    proxy: Arc<Proxy>,
+    source: IpAddr,
+    _place: OwnedSemaphorePermit,
+}
+
+/// One bound listener.
+#[derive(Debug)]
+pub(crate) struct Bound {
+    pub(crate) listener: TcpListener,
+    /// Swapped when a reload gives a workload's port to another workload.
+    pub(crate) front: Arc<ArcSwap<Front>>,
+    /// Set on `https://` proxies.
+    pub(crate) certificates: Option<Arc<Certificates>>,
+}
+
+impl Admission {
+    /// `descriptors` is what the system gives the process; more connections than it carries are not promised.
+    pub(crate) fn new(limits: &Limits, descriptors: u64) -> Self {
+        let limit = limits.connections.min(net::descriptors::connections(descriptors));
+        Self {
+            limit,
+            all: Arc::new(Semaphore::new(limit)),
+            per_source: limits.per_source,
+            sources: Mutex::default(),
+            farewells: Arc::new(Semaphore::new(FAREWELLS)),
+        }
+    }
+
+    /// How many connections are served at the same time.
+    pub(crate) fn limit(&self) -> usize {
+        self.limit
+    }
+
+    fn admit(proxy: &Arc<Proxy>, source: IpAddr) -> Result<Admitted, Limit> {
+        let admission = &proxy.admission;
+        let place = Arc::clone(&admission.all)
+            .try_acquire_owned()
+            .map_err(|_| Limit::Connections)?;
+        let mut sources = admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = sources.entry(source).or_default();
+        if *count >= admission.per_source {
+            return Err(Limit::PerSource);
+        }
+        *count += 1;
+        Ok(Admitted {
+            proxy: Arc::clone(proxy),
+            source,
+            _place: place,
+        })
+    }
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        let mut sources = self
+            .proxy
+            .admission
+            .sources
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = sources.get_mut(&self.source) {
+            *count -= 1;
+            if *count == 0 {
+                sources.remove(&self.source);
+            }
+        }
+    }
+}
+
+/// Accepts until `closed`. Connections run in `sessions`, which outlives the listener.
+pub(crate) async fn accept(proxy: Arc<Proxy>, bound: Bound, sessions: TaskTracker, closed: CancellationToken) {
+    let Bound {
+        listener,
+        front,
+        certificates,
+    } = bound;
+    let mut pause = PAUSE_MIN;
+    loop {
+        let accepted = tokio::select! {
+            biased;
+            () = closed.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = PAUSE_MIN;
+                welcome(&proxy, &front.load(), certificates.as_ref(), &sessions, stream, peer);
+            }
+            Err(error) if is_peer_gone(&error) => {}
+            Err(error) => {
+                // Out of descriptors or memory: those that are open go on, and their end makes room.
+                proxy.telemetry.metrics().limit(Limit::Descriptors);
+                tracing::warn!(listener = %front.load().name, %error, "cannot accept; waiting {pause:?}");
+                tokio::select! {
+                    () = closed.cancelled() => return,
+                    () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
+                }
+            }
+        }
+    }
+}
+
+fn welcome(
+    proxy: &Arc<Proxy>,
+    front: &Arc<Front>,
+    certificates: Option<&Arc<Certificates>>,
+    sessions: &TaskTracker,
+    stream: TcpStream,
+    peer: SocketAddr,
+) {
+    // What matters here was set where it is inherited; failing to set it is not worth refusing anybody.
+    let _ = net::tune_client(&stream);
+    let address = peer.ip().to_canonical();
+    let source = match &front.workload {
+        Some(workload) => Source::through(address, Arc::clone(workload)),
+        None => Source::at(address),
+    };
+    let connection = Arc::new(Connection {
+        proxy: Arc::clone(proxy),
+        front: Arc::clone(front),
+        peer: SocketAddr::new(address, peer.port()),
+        source,
+        accepted: Instant::now(),
+        cut: Notify::new(),
+    });
+    let admitted = match Admission::admit(proxy, address) {
+        Ok(_) if proxy.records_required && !proxy.telemetry.writable() => Err(Limit::Log),
+        admitted => admitted,
+    };
+    match admitted {
+        Ok(admitted) => {
+            let certificates = certificates.cloned();
+            sessions.spawn(async move {
+                let _open = connection.front.metrics.connection();
+                let _admitted = admitted;
+                // What sets a tunnel up is large and boxed, so that what an open tunnel keeps is small.
+                serve(connection, stream, certificates).await;
+            });
+        }
+        Err(limit) => refuse(connection, certificates.is_some(), sessions, stream, limit),
+    }
+}
+
+/// Says 503 where there is HTTP to say it in, and leaves a record.
+fn refuse(connection: Arc<Connection>, tls: bool, sessions: &TaskTracker, stream: TcpStream, limit: Limit) {
+    connection.proxy.telemetry.metrics().limit(limit);
+    let entry = match connection.front.mode {
+        Mode::Explicit { .. } => Entry::Connect,
+        Mode::Http { .. } => Entry::Http,
+        Mode::Tls { .. } => Entry::Tls,
+        Mode::Tcp { .. } => Entry::Tcp,
+    };
+    let speaks_http = !tls && matches!(entry, Entry::Connect | Entry::Http);
+    let farewell = Arc::clone(&connection.proxy.admission.farewells).try_acquire_owned();
+    let started = connection.accepted;
+    let refusal = Case::open(connection, entry, started).deny(
+        Stage::Request,
+        Reason::Limit,
+        Some(limit_detail(limit).to_owned()),
+    );
+    let client = Client::Plain(stream);
+    match farewell {
+        Ok(permit) if speaks_http => {
+            sessions.spawn(async move {
+                client.close_with(&refusal.to_bytes()).await;
+                drop(permit);
+            });
+        }
+        _ => client.abort(),
+    }
+}
+
+async fn serve(connection: Arc<Connection>, stream: TcpStream, certificates: Option<Arc<Certificates>>) {
+    let original = match connection.front.mode {
+        Mode::Tls { port } | Mode::Http { port } => upstream_port(port, &stream),
+        Mode::Explicit { .. } | Mode::Tcp { .. } => None,
+    };
+    let client = match certificates {
+        None => Client::Plain(stream),
+        Some(certificates) => {
+            let handshake = certificates.acceptor().accept(stream);
+            match timeout(connection.proxy.timeouts.head, Box::pin(handshake)).await {
+                Ok(Ok(stream)) => Client::Tls(Box::new(stream)),
+                // rustls has told the client why by an alert.
+                Ok(Err(error)) => return handshake_failed(&connection, &error),
+                Err(_) => return,
+            }
+        }
+    };
+    match &connection.front.mode {
+        Mode::Explicit { .. } => Box::pin(explicit::serve(connection, client)).await,
+        Mode::Tls { .. } => Box::pin(sni::serve(connection, client, original)).await,
+        Mode::Http { .. } => Box::pin(transparent_http(connection, client, original)).await,
+        Mode::Tcp { to } => {
+            let to = to.clone();
+            let started = connection.accepted;
+            Box::pin(connect::serve(
+                connection,
+                client,
+                BytesMut::new(),
+                to,
+                Manner::Silent,
+                started,
+            ))
+            .await;
+        }
+    }
+}
+
+/// Transparent HTTP: the name is the Host, on every request.
+async fn transparent_http(connection: Arc<Connection>, client: Client, port: Option<Port>) {
+    let Some(port) = port else {
+        let started = connection.accepted;
+        let case = Case::open(connection, Entry::Http, started);
+        let detail = "the connection has no original destination; was it redirected to this listener?".to_owned();
+        let refusal = case.deny(Stage::Request, Reason::BadPort, Some(detail));
+        return client.close_with(&refusal.to_bytes()).await;
+    };
+    let ended = forward::serve(connection, client, BytesMut::new(), Scope::Transparent(port), None).await;
+    debug_assert!(ended.is_none(), "no CONNECT passes in origin form");
+}
+
+/// The port that a transparent client meant. Its address is never used.
+fn upstream_port(port: UpstreamPort, stream: &TcpStream) -> Option<Port> {
+    match port {
+        UpstreamPort::Fixed(port) => Some(port),
+        UpstreamPort::Redirect => redirected(stream).ok().and_then(|address| Port::new(address.port())),
+        UpstreamPort::Tproxy => tproxied(stream).ok().and_then(|address| Port::new(address.port())),
+    }
+}
+
+fn handshake_failed(connection: &Arc<Connection>, error: &io::Error) {
+    let case = Case::open(Arc::clone(connection), Entry::Connect, connection.accepted);
+    case.deny(
+        Stage::Request,
+        Reason::BadHello,
+        Some(format!("the TLS handshake with this proxy failed: {error}")),
+    );
+}
+
+fn limit_detail(limit: Limit) -> &'static str {
+    match limit {
+        Limit::Connections => "the proxy serves as many connections as it may (limits.connections)",
+        Limit::PerSource => "this client has as many connections as it may (limits.per_source)",
+        Limit::Log => "decisions must be logged (log.required), and the log cannot be written now",
+        Limit::Descriptors | Limit::Dns => "the proxy is short of resources",
+    }
+}
+
+/// Errors of a connection that was gone before it was taken (accept(2), "Error handling").
+fn is_peer_gone(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset | io::ErrorKind::Interrupted
+    )
+}
+
+const FAREWELLS: usize = 256;
+const PAUSE_MIN: Duration = Duration::from_millis(10);
+const PAUSE_MAX: Duration = Duration::from_secs(1);

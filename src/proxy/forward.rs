@@ -1,0 +1,165 @@
+//! Plain HTTP, explicit, transparent or inside a tunnel: every request of a connection is a case of its own.
+//! Must not let hyper see what the strict reader has not passed, nor follow, cache or repair anything.
+//! Called by the explicit and the transparent HTTP listeners, and for tunnels that only HTTP rules allow.
+
+mod exchange;
+mod fields;
+
+use std::future::poll_fn;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use http::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+pub(crate) use self::exchange::Upload;
+use self::exchange::{Exchanges, Switched};
+use super::client::Client;
+use super::session::{Case, Connection};
+use super::strict::{Findings, HeadSpans, Stop, Strict};
+use crate::name::{Host, Port};
+use crate::policy::{Generation, RuleId, Stage};
+use crate::telemetry::record::Entry;
+use crate::wire::head::{Form, HeadReject};
+
+/// What a request's destination is taken from.
+#[derive(Clone, Debug)]
+pub(crate) enum Scope {
+    /// Its absolute URI.
+    Proxy,
+    /// Its Host, with the port that the listener knows.
+    Transparent(Port),
+    /// The CONNECT around it, which its Host must equal.
+    Inside(Inside),
+}
+
+/// The target of the tunnel that requests come through.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Inside {
+    pub(crate) host: Host,
+    pub(crate) port: Port,
+}
+
+/// An upstream connection that was dialled before the first request was read.
+#[derive(Debug)]
+pub(crate) struct Ready {
+    pub(crate) stream: TcpStream,
+    pub(crate) address: IpAddr,
+    pub(crate) rule: Option<RuleId>,
+    pub(crate) generation: Generation,
+}
+
+/// Serves requests until the connection ends. `Some`: a CONNECT came, which the caller serves; its head is in the buffer.
+pub(crate) async fn serve(
+    connection: Arc<Connection>,
+    client: Client,
+    buffer: BytesMut,
+    scope: Scope,
+    ready: Option<Ready>,
+) -> Option<(Client, BytesMut)> {
+    let timeouts = &connection.proxy.timeouts;
+    let spans = HeadSpans {
+        head: timeouts.head,
+        idle: timeouts.idle,
+    };
+    let form = if matches!(scope, Scope::Proxy) {
+        Form::Proxy
+    } else {
+        Form::Origin
+    };
+    let (strict, findings) = Strict::new(client, buffer, form, spans);
+    let exchanges = Arc::new(Exchanges::new(Arc::clone(&connection), scope, Arc::clone(&findings)));
+    if let Some(ready) = ready {
+        exchanges.adopt(ready).await;
+    }
+    let (mut client, buffer, cut) = run(&connection, &exchanges, strict).await;
+    if cut {
+        client.abort();
+        return None;
+    }
+    if let Some(Switched {
+        tunnel,
+        upstream,
+        early,
+    }) = exchanges.switched()
+    {
+        if client.write_all(&early).await.is_ok() {
+            tunnel.relay(client, upstream, buffer).await;
+        }
+        return None;
+    }
+    conclude(connection, &findings, client, buffer).await
+}
+
+/// Serves the inside of a tunnel, where a CONNECT is refused by the reader.
+pub(crate) async fn serve_inside(
+    connection: Arc<Connection>,
+    client: Client,
+    buffer: BytesMut,
+    inside: Inside,
+    ready: Option<Ready>,
+) {
+    let ended = serve(connection, client, buffer, Scope::Inside(inside), ready).await;
+    debug_assert!(ended.is_none(), "no CONNECT passes in origin form");
+}
+
+/// Drives hyper to its end and takes the stream back. `true`: the exchange was cut.
+async fn run(connection: &Connection, exchanges: &Arc<Exchanges>, strict: Strict) -> (Client, BytesMut, bool) {
+    let service = service_fn({
+        let exchanges = Arc::clone(exchanges);
+        move |request: Request<Incoming>| Box::pin(Arc::clone(&exchanges).serve(request))
+    });
+    let mut server = http1::Builder::new()
+        // A client may finish its side and still want the answer.
+        .half_close(true)
+        // Heads have a deadline in `Strict`, which sees their first byte.
+        .header_read_timeout(None)
+        .preserve_header_case(true)
+        .auto_date_header(false)
+        .serve_connection(TokioIo::new(strict), service);
+    let mut draining = false;
+    let cut = loop {
+        tokio::select! {
+            biased;
+            () = connection.cut.notified() => if exchanges.is_cut() { break true },
+            () = connection.proxy.draining.cancelled(), if !draining => {
+                draining = true;
+                Pin::new(&mut server).graceful_shutdown();
+            }
+            // An error here is the client's or the upstream's end; the records have said so already.
+            _ended = poll_fn(|cx| server.poll_without_shutdown(cx)) => break false,
+        }
+    };
+    let (client, buffer) = server.into_parts().io.into_inner().into_parts();
+    (client, buffer, cut)
+}
+
+/// Says what is left to say after hyper has finished.
+async fn conclude(
+    connection: Arc<Connection>,
+    findings: &Findings,
+    client: Client,
+    buffer: BytesMut,
+) -> Option<(Client, BytesMut)> {
+    match findings.stopped() {
+        Some(Stop::Connect) => return Some((client, buffer)),
+        Some(Stop::Head(reject)) => refuse_head(connection, client, reject, Instant::now()).await,
+        // A broken body was answered by its exchange, if there was still an answer to give.
+        Some(Stop::Body(_) | Stop::Idle) | None => client.close_with(&[]).await,
+    }
+    None
+}
+
+/// Refuses a head that the strict reader did not pass.
+pub(crate) async fn refuse_head(connection: Arc<Connection>, client: Client, reject: HeadReject, started: Instant) {
+    let case = Case::open(connection, Entry::Http, started);
+    let refusal = case.deny(Stage::Request, reject.reason, Some(reject.detail.to_owned()));
+    client.close_with(&refusal.to_bytes()).await;
+}

@@ -1,0 +1,397 @@
+//! One request and its answer: where it goes, whether it may, and the bodies streamed both ways.
+//! Must not buffer bodies. What the policy refuses never reaches an upstream, kept connection or not.
+//! Called by hyper, one request at a time, with heads that the strict reader has passed.
+
+use std::convert::Infallible;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http_body_util::{Either, Full};
+use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::upgrade::Upgraded;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::{Inside, Ready, Scope, fields};
+use crate::name::{Authority, Host, Port};
+use crate::policy::{Ask, Decision, Reason, Seen, Stage};
+use crate::proxy::refusal::{Page, Refusal};
+use crate::proxy::session::{Case, Connection, dial_allowed};
+use crate::proxy::strict::{Findings, Stop};
+use crate::proxy::tracker::Tracked;
+use crate::proxy::tunnel::Tunnel;
+use crate::proxy::upstream::{Upstream, Upstreams};
+use crate::telemetry::record::{End, Entry};
+use crate::wire::head::{RequestHead, Target};
+
+/// An answer: our own words, or what the upstream says.
+pub(crate) type Answer = Response<Either<Full<Bytes>, Download>>;
+
+/// The requests of one client connection.
+#[derive(Debug)]
+pub(crate) struct Exchanges {
+    connection: Arc<Connection>,
+    scope: Scope,
+    findings: Arc<Findings>,
+    upstreams: Upstreams,
+    /// The exchange under way, to see whether it was cut.
+    current: Mutex<Option<Arc<Tracked>>>,
+    switched: Mutex<Option<Switched>>,
+}
+
+/// A connection that has become a tunnel.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) upstream: TcpStream,
+    /// What the upstream sent behind its 101.
+    pub(crate) early: Bytes,
+}
+
+/// A request body on its way up.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    body: Incoming,
+    tracked: Arc<Tracked>,
+}
+
+/// A response body on its way down. It holds the exchange open, and ends its record.
+#[derive(Debug)]
+pub(crate) struct Download {
+    body: Incoming,
+    tunnel: Option<Tunnel>,
+}
+
+impl Exchanges {
+    pub(crate) fn new(connection: Arc<Connection>, scope: Scope, findings: Arc<Findings>) -> Self {
+        Self {
+            connection,
+            scope,
+            findings,
+            upstreams: Upstreams::default(),
+            current: Mutex::default(),
+            switched: Mutex::default(),
+        }
+    }
+
+    /// Takes an upstream connection that was dialled for the tunnel around these requests.
+    pub(crate) async fn adopt(&self, ready: Ready) {
+        let Scope::Inside(Inside { host, port }) = &self.scope else {
+            return;
+        };
+        let to = (host.clone(), *port, ready.address);
+        if let Ok(upstream) = Upstream::over(ready.stream, to, ready.rule, ready.generation).await {
+            self.upstreams.keep(upstream);
+        }
+    }
+
+    /// The tunnel that this connection has become, if it has.
+    pub(crate) fn switched(&self) -> Option<Switched> {
+        lock(&self.switched).take()
+    }
+
+    pub(crate) fn is_cut(&self) -> bool {
+        lock(&self.current)
+            .as_ref()
+            .is_some_and(|tracked| tracked.cut_for().is_some())
+    }
+
+    /// Serves one request.
+    pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+        let Some((head, started)) = self.findings.take_head() else {
+            // hyper has read a head that we have not passed. It cannot; if it ever does, nothing goes out.
+            let case = Case::open(Arc::clone(&self.connection), Entry::Http, Instant::now());
+            return Ok(words(&case.deny(Stage::Request, Reason::BadRequest, None)));
+        };
+        let mut case = Case::open(Arc::clone(&self.connection), Entry::Http, started);
+        case.note_request(head.method.as_str(), request.uri().path());
+        match self.judge(&mut case, &head) {
+            Ok(ask) => Ok(self.exchange(case, ask, &head, request).await),
+            Err((reason, detail)) => Ok(words(&case.deny(Stage::Request, reason, detail.map(str::to_owned)))),
+        }
+    }
+
+    /// Finds the destination and asks the gate.
+    fn judge(&self, case: &mut Case, head: &RequestHead) -> Result<Ask, (Reason, Option<&'static str>)> {
+        let (host, port) = self.destination(case, head)?;
+        let pseudonym = &self.connection.proxy.ids.pseudonym;
+        if head.via.as_ref().is_some_and(|via| via.contains(pseudonym.as_str())) {
+            case.note_target(&host, port);
+            return Err((Reason::Loop, None));
+        }
+        let ask = Ask::new(host, port).seeing(Seen::Http);
+        let decision = case.judge(ask.clone());
+        if decision.is_allowed() {
+            Ok(ask)
+        } else {
+            Err((decision.reason, None))
+        }
+    }
+
+    fn destination(&self, case: &mut Case, head: &RequestHead) -> Result<(Host, Port), (Reason, Option<&'static str>)> {
+        match (&self.scope, &head.target, &head.host) {
+            (Scope::Proxy, Target::Absolute { host, port }, _) => Ok((host.clone(), *port)),
+            (Scope::Proxy, ..) => Err((Reason::NotProxyRequest, None)),
+            (_, _, None) => Err((Reason::BadHost, Some("the request has no Host field"))),
+            (Scope::Transparent(listener), _, Some(Authority { host, port })) => {
+                let Some(port) = port.filter(|port| port != listener) else {
+                    return Ok((host.clone(), *listener));
+                };
+                // The header's port is judged, so that the answer is right, but never dialled.
+                let decision = case.judge(Ask::new(host.clone(), port).seeing(Seen::Http));
+                if decision.is_allowed() {
+                    return Err((
+                        Reason::HostMismatch,
+                        Some("the Host field names another port than the connection's"),
+                    ));
+                }
+                Err((decision.reason, None))
+            }
+            (Scope::Inside(inside), _, Some(Authority { host, port })) => {
+                if *host != inside.host || port.is_some_and(|port| port != inside.port) {
+                    case.note_target(host, port.unwrap_or(inside.port));
+                    return Err((
+                        Reason::HostMismatch,
+                        Some("the Host field differs from the tunnel's CONNECT target"),
+                    ));
+                }
+                Ok((inside.host.clone(), inside.port))
+            }
+        }
+    }
+
+    /// Reaches an upstream and passes the request on.
+    async fn exchange(&self, mut case: Case, ask: Ask, head: &RequestHead, request: Request<Incoming>) -> Answer {
+        let (mut upstream, decision) = match self.upstream(&mut case, &ask).await {
+            Ok(reached) => reached,
+            Err((reason, detail)) => return words(&case.deny(Stage::Address, reason, detail)),
+        };
+        let id = case.tracked.id;
+        *lock(&self.current) = Some(Arc::clone(&case.tracked));
+        let Some(mut tunnel) = case.allow(Stage::Address, decision).and_then(Tunnel::open) else {
+            return words(&self.trouble(
+                id,
+                Reason::NoRule,
+                "the policy changed while this request was on its way",
+            ));
+        };
+        let websocket = head.upgrade.as_deref() == Some("websocket");
+        let mut request = self.outgoing(request, &ask, websocket, &tunnel);
+        let response = loop {
+            match upstream.sender.try_send_request(request).await {
+                Ok(response) => break response,
+                // The upstream closed a kept connection before it took anything: a new one is asked once, after the guard.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) if upstream.reused => match self.dial_again(&mut tunnel, &ask).await {
+                        Some(fresh) => {
+                            upstream = fresh;
+                            request = unsent;
+                        }
+                        None => return self.broken(&mut tunnel, id),
+                    },
+                    _ => return self.broken(&mut tunnel, id),
+                },
+            }
+        };
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return if websocket {
+                self.switch(tunnel, response).await
+            } else {
+                self.broken(&mut tunnel, id)
+            };
+        }
+        self.upstreams.keep(upstream);
+        let mut response = response.map(|body| {
+            Either::Right(Download {
+                body,
+                tunnel: Some(tunnel),
+            })
+        });
+        fields::strip_hop_by_hop(response.headers_mut());
+        response
+    }
+}
+
+impl Exchanges {
+    /// An upstream connection for an allowed ask: a kept one if the same rule opened it, else a new one.
+    async fn upstream(&self, case: &mut Case, ask: &Ask) -> Result<(Upstream, Decision), (Reason, Option<String>)> {
+        if let Some(kept) = self.upstreams.take(&ask.host, ask.port).await {
+            let decision = case.judge(ask.clone().dialling(kept.address));
+            if decision.is_allowed() && kept.serves(&decision) {
+                return Ok((kept, decision));
+            }
+        }
+        let (dialled, decision) = case.reach(ask).await?;
+        let to = (ask.host.clone(), ask.port, dialled.address);
+        match Upstream::over(dialled.stream, to, decision.rule, decision.generation).await {
+            Ok(upstream) => Ok((upstream, decision)),
+            Err(error) => Err((Reason::Upstream, Some(error.to_string()))),
+        }
+    }
+
+    /// Dials once more for a request that a kept connection did not take.
+    async fn dial_again(&self, tunnel: &mut Tunnel, ask: &Ask) -> Option<Upstream> {
+        let (dialled, decision) = dial_allowed(&self.connection, ask).await?;
+        tunnel.redialled(dialled.address);
+        let to = (ask.host.clone(), ask.port, dialled.address);
+        Upstream::over(dialled.stream, to, decision.rule, decision.generation)
+            .await
+            .ok()
+    }
+
+    /// The request as it leaves: origin form, the canonical Host, nothing that speaks of this hop.
+    fn outgoing(&self, request: Request<Incoming>, ask: &Ask, websocket: bool, tunnel: &Tunnel) -> Request<Upload> {
+        let (mut parts, body) = request.into_parts();
+        let path = parts
+            .uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        parts.uri = Uri::from(path);
+        parts.version = http::Version::HTTP_11;
+        fields::strip_hop_by_hop(&mut parts.headers);
+        fields::strip_claims(&mut parts.headers);
+        // hyper answers `Expect` itself, when the body is first asked for; a refused request never gets that far.
+        parts.headers.remove(header::EXPECT);
+        let authority = match ask.port {
+            Port::HTTP => ask.host.to_string(),
+            port => format!("{}:{port}", ask.host),
+        };
+        let via = format!("1.1 {}", self.connection.proxy.ids.pseudonym);
+        for (name, value) in [(header::HOST, authority), (header::VIA, via)] {
+            if let Ok(value) = HeaderValue::try_from(value) {
+                parts.headers.insert(name, value);
+            }
+        }
+        if websocket {
+            fields::set_upgrade(&mut parts.headers);
+        }
+        Request::from_parts(
+            parts,
+            Upload {
+                body,
+                tracked: Arc::clone(&tunnel.tracked),
+            },
+        )
+    }
+
+    /// Makes a tunnel of a connection whose upstream granted the upgrade.
+    async fn switch(&self, mut tunnel: Tunnel, mut response: Response<Incoming>) -> Answer {
+        let id = tunnel.tracked.id;
+        let upgraded = hyper::upgrade::on(&mut response).await;
+        let parts = upgraded
+            .ok()
+            .and_then(|upgraded: Upgraded| upgraded.downcast::<TokioIo<TcpStream>>().ok());
+        let Some(parts) = parts else {
+            return self.broken(&mut tunnel, id);
+        };
+        *lock(&self.switched) = Some(Switched {
+            tunnel,
+            upstream: parts.io.into_inner(),
+            early: parts.read_buf,
+        });
+        let mut response = response.map(|_| Either::Left(Full::default()));
+        fields::strip_hop_by_hop(response.headers_mut());
+        fields::set_upgrade(response.headers_mut());
+        response
+    }
+
+    /// The exchange failed after its verdict: by the client's own body, or by the upstream.
+    fn broken(&self, tunnel: &mut Tunnel, id: u64) -> Answer {
+        if let Some(Stop::Body(detail)) = self.findings.stopped() {
+            tunnel.ended(End::Malformed);
+            return words(&self.trouble(id, Reason::BadFraming, detail));
+        }
+        tunnel.ended(End::UpstreamReset);
+        words(&self.trouble(id, Reason::Upstream, "the destination did not answer with HTTP"))
+    }
+
+    fn trouble(&self, id: u64, reason: Reason, detail: &str) -> Refusal {
+        let client = self.connection.source.address.to_string();
+        Refusal::new(
+            reason,
+            id,
+            &Page {
+                client,
+                detail: Some(detail),
+                ..Page::default()
+            },
+        )
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        if let Some(Ok(frame)) = &frame {
+            self.tracked.activity.moved_up(frame.data_ref().map_or(0, Bytes::len));
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Body for Download {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        let Some(tunnel) = &mut self.tunnel else {
+            return Poll::Ready(frame);
+        };
+        match &frame {
+            Some(Ok(frame)) => tunnel
+                .tracked
+                .activity
+                .moved_down(frame.data_ref().map_or(0, Bytes::len)),
+            Some(Err(_)) => tunnel.ended(End::UpstreamReset),
+            None => tunnel.ended(End::Finished),
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+impl Drop for Download {
+    fn drop(&mut self) {
+        let Some(tunnel) = &mut self.tunnel else { return };
+        if let Some(end) = tunnel.tracked.cut_for() {
+            tunnel.ended(end);
+        } else if self.body.is_end_stream() {
+            // hyper does not ask an empty body, or one whose announced length has passed, for its end.
+            tunnel.ended(End::Finished);
+        }
+    }
+}
+
+/// Our own words as an answer.
+fn words(refusal: &Refusal) -> Answer {
+    refusal.to_response().map(|text| Either::Left(Full::new(text)))
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,377 @@
+//! The one lifecycle that every front ends in: register, gate, resolve, guard, dial, gate again, relay, record.
+//! Must not parse; it gets parsed destinations and gives verdicts. No path leaves it without exactly one record.
+//! Called by the fronts; they differ only in how they arrive at a destination and how they say no.
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use super::Proxy;
+use super::refusal::{Page, Refusal};
+use super::tracker::Tracked;
+use crate::name::{Host, HostName, Port};
+use crate::net::dial::{DialError, Dialled, Limits, dial};
+use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate};
+use crate::settings::Mode;
+use crate::telemetry::record::{DecisionRecord, Entry};
+use crate::telemetry::{ConnectResult, DnsResult, ListenerMetrics};
+
+/// A listener as its sessions see it.
+#[derive(Debug)]
+pub(crate) struct Front {
+    pub(crate) name: Arc<str>,
+    pub(crate) mode: Mode,
+    /// Set on a workload's own port: coming in here is its identity.
+    pub(crate) workload: Option<Arc<str>>,
+    pub(crate) metrics: ListenerMetrics,
+}
+
+/// One accepted client connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub(crate) proxy: Arc<Proxy>,
+    pub(crate) front: Arc<Front>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) source: Source,
+    pub(crate) accepted: Instant,
+    /// Wakes the task that drives this connection when a session on it is cut.
+    pub(crate) cut: Notify,
+}
+
+/// A decision in the making. Dropped before it is settled, it is recorded as `client_closed`.
+#[derive(Debug)]
+pub(crate) struct Case {
+    pub(crate) connection: Arc<Connection>,
+    pub(crate) tracked: Arc<Tracked>,
+    started: Instant,
+    /// The snapshot of the last decision, to name its rules with.
+    policy: Arc<Policy>,
+    ask: Option<Ask>,
+    decision: Option<Decision>,
+    /// What is known for the record; taken when it is written.
+    record: Option<Box<DecisionRecord>>,
+}
+
+/// What a settled, allowed case leaves for the tunnel or the exchange.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    pub(crate) tracked: Arc<Tracked>,
+    pub(crate) decision: Decision,
+    /// The name of the deciding rule.
+    pub(crate) rule: Option<Arc<str>>,
+    pub(crate) ask: Ask,
+}
+
+impl Connection {
+    /// The workload that names this client in records and metrics.
+    pub(crate) fn workload(&self) -> Option<Arc<str>> {
+        self.source
+            .workload
+            .clone()
+            .or_else(|| self.proxy.state.policy().workload_of(&self.source).cloned())
+    }
+}
+
+impl Case {
+    /// Opens a case: registers it, so that from here on every reload sees it.
+    pub(crate) fn open(connection: Arc<Connection>, entry: Entry, started: Instant) -> Self {
+        let id = connection.proxy.ids.next();
+        let tracked = connection.proxy.tracker.register(id, entry, Arc::clone(&connection));
+        let policy = connection.proxy.state.policy();
+        let record = DecisionRecord {
+            at: Timestamp::now(),
+            id,
+            generation: policy.generation(),
+            listener: Arc::clone(&connection.front.name),
+            entry,
+            source: connection.peer,
+            workload: policy.workload_of(&connection.source).cloned(),
+            host: None,
+            port: None,
+            method: None,
+            path: None,
+            sni: None,
+            ech: false,
+            allowed: false,
+            reason: Reason::ClientClosed,
+            would_deny: None,
+            stage: Stage::Request,
+            rule: None,
+            rule_at: None,
+            address: None,
+            aliases: Vec::new(),
+            stale: false,
+            detail: None,
+            took: Duration::ZERO,
+        };
+        Self {
+            connection,
+            tracked,
+            started,
+            policy,
+            ask: None,
+            decision: None,
+            record: Some(Box::new(record)),
+        }
+    }
+
+    /// Notes method and path of an HTTP request; the query may hold secrets and stays out.
+    pub(crate) fn note_request(&mut self, method: &str, path: &str) {
+        if let Some(record) = &mut self.record {
+            record.method = Some(method.to_owned());
+            record.path = Some(path.split(['?', '#']).next().unwrap_or_default().to_owned());
+        }
+    }
+
+    /// Notes what is asked for without judging it, for requests that are refused for their form.
+    pub(crate) fn note_target(&mut self, host: &Host, port: Port) {
+        if let Some(record) = &mut self.record {
+            record.host = Some(host.clone());
+            record.port = Some(port);
+        }
+    }
+
+    /// Asks the gate, with the policy in force now.
+    pub(crate) fn judge(&mut self, ask: Ask) -> Decision {
+        self.tracked.ask(ask.clone());
+        self.policy = self.connection.proxy.state.policy();
+        let mut decision = gate(&self.policy, Timestamp::now(), &self.connection.source, &ask);
+        if let Host::Address(address) = ask.host
+            && self.connection.proxy.own.contains(address, ask.port.number())
+        {
+            decision = Decision {
+                action: Action::Deny,
+                reason: Reason::SelfAddress,
+                rule: None,
+                ..decision
+            };
+        }
+        self.note_target(&ask.host, ask.port);
+        if let Some(record) = &mut self.record {
+            if let Seen::Hello { sni, ech } = &ask.seen {
+                record.sni.clone_from(sni);
+                record.ech = *ech;
+            }
+            record.address = ask.address.or(record.address);
+        }
+        self.ask = Some(ask);
+        self.decision = Some(decision.clone());
+        decision
+    }
+
+    /// Resolves, judges every address and dials one that passed. The decision that comes back has judged that address.
+    pub(crate) async fn reach(&mut self, ask: &Ask) -> Result<(Dialled, Decision), (Reason, Option<String>)> {
+        let connection = Arc::clone(&self.connection);
+        match dial_judged(&connection, ask).await {
+            Ok(dialled) => {
+                self.note_resolution(&dialled.aliases, dialled.stale);
+                // The policy may have changed while we were dialling.
+                let decision = self.judge(ask.clone().dialling(dialled.address));
+                if decision.is_allowed() {
+                    Ok((dialled, decision))
+                } else {
+                    Err((decision.reason, None))
+                }
+            }
+            Err(DialError {
+                reason,
+                detail,
+                aliases,
+                stale,
+                ..
+            }) => {
+                self.note_resolution(&aliases, stale);
+                Err((reason, Some(detail)))
+            }
+        }
+    }
+
+    /// Settles the case as refused: writes the record and gives what the client is told.
+    pub(crate) fn deny(mut self, stage: Stage, reason: Reason, detail: Option<String>) -> Refusal {
+        let refusal = Refusal::new(reason, self.tracked.id, &self.page(reason, detail.as_deref()));
+        self.settle(false, stage, reason, detail);
+        refusal
+    }
+
+    /// Settles the case as allowed: writes the record, counts the rule.
+    pub(crate) fn allow(mut self, stage: Stage, decision: Decision) -> Option<Allowed> {
+        let rule = decision.rule.and_then(|id| self.policy.rule(id)).map(|rule| {
+            rule.hits.record(Timestamp::now());
+            Arc::clone(&rule.name)
+        });
+        self.settle(true, stage, decision.reason, None);
+        let ask = self.ask.take()?;
+        Some(Allowed {
+            tracked: Arc::clone(&self.tracked),
+            decision,
+            rule,
+            ask,
+        })
+    }
+
+    fn settle(&mut self, allowed: bool, stage: Stage, reason: Reason, detail: Option<String>) {
+        let Some(mut record) = self.record.take() else { return };
+        record.at = Timestamp::now();
+        record.generation = self.policy.generation();
+        record.allowed = allowed;
+        record.reason = reason;
+        record.stage = stage;
+        record.detail = detail;
+        record.took = self.started.elapsed();
+        if let Some(decision) = &self.decision {
+            record.would_deny = decision.would_deny.filter(|_| allowed);
+            if let Some(rule) = decision.rule.and_then(|id| self.policy.rule(id)) {
+                record.rule = Some(Arc::clone(&rule.name));
+                record.rule_at = Some(rule.at.to_string());
+            }
+        }
+        self.connection.proxy.telemetry.decision(*record);
+    }
+
+    fn note_resolution(&mut self, aliases: &[HostName], stale: bool) {
+        if let Some(record) = &mut self.record {
+            record.aliases = aliases.to_vec();
+            record.stale = stale;
+        }
+    }
+
+    fn page<'a>(&'a self, reason: Reason, detail: Option<&'a str>) -> Page<'a> {
+        let record = self.record.as_deref();
+        let asked = record.and_then(|record| {
+            let (host, port) = (record.host.as_ref()?, record.port?);
+            Some(match (&record.method, record.entry) {
+                (Some(method), _) => format!("{method} http://{host}:{port}"),
+                (None, Entry::Connect) => format!("CONNECT {host}:{port}"),
+                (None, _) => format!("{host}:{port}"),
+            })
+        });
+        let address = self.connection.source.address;
+        let client = match record.and_then(|record| record.workload.as_ref()) {
+            Some(workload) => format!("{address} (workload {workload})"),
+            None => address.to_string(),
+        };
+        let rule = self
+            .decision
+            .as_ref()
+            .and_then(|decision| self.policy.rule(decision.rule?));
+        let policy_said_no = reason.status() == 403 && reason != Reason::SelfAddress;
+        Page {
+            asked,
+            client,
+            detail: detail_line(detail),
+            rule: rule.map(|rule| format!("{} ({})", rule.name, rule.at)),
+            owner: rule.and_then(|rule| rule.owner.as_deref()),
+            suggestion: self
+                .ask
+                .as_ref()
+                .filter(|_| policy_said_no)
+                .and_then(|ask| suggestion(&self.policy, &self.connection.source, ask)),
+            files: self.policy.files().iter().map(AsRef::as_ref).collect(),
+        }
+    }
+}
+
+impl Drop for Case {
+    fn drop(&mut self) {
+        self.settle(false, Stage::Request, Reason::ClientClosed, None);
+    }
+}
+
+/// Dials for an ask whose verdict is already written; the guard and the gate judge the new address all the same.
+pub(crate) async fn dial_allowed(connection: &Connection, ask: &Ask) -> Option<(Dialled, Decision)> {
+    let dialled = dial_judged(connection, ask).await.ok()?;
+    let policy = connection.proxy.state.policy();
+    let decision = gate(
+        &policy,
+        Timestamp::now(),
+        &connection.source,
+        &ask.clone().dialling(dialled.address),
+    );
+    decision.is_allowed().then_some((dialled, decision))
+}
+
+/// Resolves and dials; only addresses that the gate passes are dialled.
+async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<Dialled, DialError> {
+    let proxy = &connection.proxy;
+    let policy = proxy.state.policy();
+    let now = Timestamp::now();
+    let started = Instant::now();
+    let judge = |address: IpAddr| {
+        if proxy.own.contains(address, ask.port.number()) {
+            return Err(Reason::SelfAddress);
+        }
+        let decision = gate(&policy, now, &connection.source, &ask.clone().dialling(address));
+        if decision.is_allowed() {
+            Ok(())
+        } else {
+            Err(decision.reason)
+        }
+    };
+    let result = dial(
+        &proxy.resolver,
+        &ask.host,
+        ask.port,
+        &judge,
+        &Limits::within(proxy.timeouts.connect),
+    )
+    .await;
+    measure(proxy, &ask.host, &result, started.elapsed());
+    result
+}
+
+/// Counts how resolving and dialling went.
+fn measure(proxy: &Proxy, host: &Host, result: &Result<Dialled, DialError>, took: Duration) {
+    let metrics = proxy.telemetry.metrics();
+    let (dns, dns_took) = match result {
+        Ok(dialled) if dialled.stale => (DnsResult::Stale, dialled.dns_took),
+        Ok(dialled) => (DnsResult::Ok, dialled.dns_took),
+        Err(error) => {
+            let dns = match error.reason {
+                Reason::Dns => DnsResult::Failed,
+                Reason::DnsTimeout => DnsResult::Timeout,
+                _ => DnsResult::Ok,
+            };
+            (dns, error.dns_took)
+        }
+    };
+    if host.name().is_some() {
+        metrics.dns(dns, dns_took);
+    }
+    let connect = match result {
+        Ok(_) => ConnectResult::Ok,
+        Err(error) if error.reason == Reason::Connect => ConnectResult::Failed,
+        Err(error) if error.reason == Reason::ConnectTimeout => ConnectResult::Timeout,
+        // Nothing was dialled.
+        Err(_) => return,
+    };
+    metrics.connect(connect, took.saturating_sub(dns_took));
+}
+
+/// The decision's need, as a value that fronts can match on.
+pub(crate) fn inspection(decision: &Decision) -> Option<Inspect> {
+    match decision.action {
+        Action::Allow(inspect) => Some(inspect),
+        Action::Deny => None,
+    }
+}
+
+/// The server name of what was seen.
+pub(crate) fn sni_of(seen: &Seen) -> Option<HostName> {
+    match seen {
+        Seen::Hello { sni, .. } => sni.clone(),
+        _ => None,
+    }
+}
+
+/// Details are our own sentences, but they may quote what a resolver or the kernel said; the page keeps to one line.
+fn detail_line(detail: Option<&str>) -> Option<&str> {
+    detail.filter(|detail| !detail.chars().any(char::is_control))
+}
+
+fn suggestion(_: &Policy, _: &Source, _: &Ask) -> Option<String> {
+    None
+}

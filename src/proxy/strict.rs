@@ -1,0 +1,256 @@
+//! A client stream that hyper may read: it passes only heads that our reader accepted, and bodies as they were announced.
+//! Must not change a byte. At the first byte that does not pass it ends the stream, and keeps the reason.
+//! Called by the plain HTTP front, which takes the stream back from hyper when it has ended.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::client::Client;
+use crate::policy::Reason;
+use crate::wire::Progress;
+use crate::wire::body::{BodyReader, BodyStep, Framing};
+use crate::wire::head::{Form, HeadReader, HeadReject, RequestHead, Target};
+
+/// The client under the strict readers.
+#[derive(Debug)]
+pub(crate) struct Strict {
+    client: Client,
+    form: Form,
+    /// Read from the client, not yet passed on.
+    buffer: BytesMut,
+    /// How many bytes at the front of `buffer` have passed.
+    passed: usize,
+    phase: Phase,
+    /// A head must be complete by then.
+    deadline: Option<Pin<Box<Sleep>>>,
+    spans: HeadSpans,
+    findings: Arc<Findings>,
+}
+
+/// How long the client may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct HeadSpans {
+    /// From the first byte of a head to its last; also for the first head, from the start.
+    pub(crate) head: Duration,
+    /// Between two requests; zero is for ever.
+    pub(crate) idle: Duration,
+}
+
+/// What the reader found, for the front that decides.
+#[derive(Debug, Default)]
+pub(crate) struct Findings(Mutex<Found>);
+
+#[derive(Debug, Default)]
+struct Found {
+    /// The head that hyper is handling now, with the moment its first byte came.
+    head: Option<(RequestHead, Instant)>,
+    stop: Option<Stop>,
+}
+
+/// Why the stream ended before the client closed it.
+#[derive(Clone, Debug)]
+pub(crate) enum Stop {
+    /// A head that does not pass.
+    Head(HeadReject),
+    /// A body that breaks the framing its head announced.
+    Body(&'static str),
+    /// A CONNECT on a connection that has served other requests; its head is still unread.
+    Connect,
+    /// Nothing came for the idle time.
+    Idle,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Head { reader: HeadReader, since: Option<Instant> },
+    Body(BodyReader),
+    Stopped,
+}
+
+impl Strict {
+    /// Takes a client and what was already read from it.
+    pub(crate) fn new(client: Client, buffer: BytesMut, form: Form, spans: HeadSpans) -> (Self, Arc<Findings>) {
+        let findings = Arc::new(Findings::default());
+        let phase = Phase::Head {
+            reader: HeadReader::new(form),
+            since: Some(Instant::now()),
+        };
+        let strict = Self {
+            client,
+            form,
+            buffer,
+            passed: 0,
+            phase,
+            deadline: Some(Box::pin(sleep_until(Instant::now() + spans.head))),
+            spans,
+            findings: Arc::clone(&findings),
+        };
+        (strict, findings)
+    }
+
+    /// The client, and what was read from it and not passed on.
+    pub(crate) fn into_parts(self) -> (Client, BytesMut) {
+        (self.client, self.buffer)
+    }
+
+    /// Judges what is in the buffer. Afterwards either bytes have passed, or more must be read, or it has stopped.
+    fn advance(&mut self) {
+        match &mut self.phase {
+            Phase::Stopped => {}
+            Phase::Body(reader) => match reader.advance(&self.buffer) {
+                BodyStep::More(n) => self.passed = n,
+                BodyStep::Done(n) => {
+                    self.passed = n;
+                    self.await_head();
+                }
+                BodyStep::Reject(detail) => self.stop(Stop::Body(detail)),
+            },
+            Phase::Head { reader, since } => {
+                if self.buffer.is_empty() {
+                    return;
+                }
+                if since.is_none() {
+                    let now = Instant::now();
+                    *since = Some(now);
+                    self.deadline = Some(Box::pin(sleep_until(now + self.spans.head)));
+                }
+                match reader.advance(&self.buffer) {
+                    Progress::Need(_) => {}
+                    Progress::Reject(reject) => self.stop(Stop::Head(reject)),
+                    Progress::Value(head) if matches!(head.target, Target::Connect { .. }) => self.stop(Stop::Connect),
+                    Progress::Value(head) => {
+                        self.passed = head.len;
+                        self.deadline = None;
+                        let started = since.unwrap_or_else(Instant::now);
+                        let framing = head.framing;
+                        self.findings.found().head = Some((head, started));
+                        match framing {
+                            Framing::Empty => self.await_head(),
+                            framing => self.phase = Phase::Body(BodyReader::new(framing)),
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn await_head(&mut self) {
+        self.phase = Phase::Head {
+            reader: HeadReader::new(self.form),
+            since: None,
+        };
+        self.deadline = None;
+    }
+
+    fn stop(&mut self, stop: Stop) {
+        self.phase = Phase::Stopped;
+        self.deadline = None;
+        self.findings.found().stop.get_or_insert(stop);
+    }
+
+    /// Between two heads nothing is due but the idle time; inside one, the head time.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Phase::Head { since, .. } = &self.phase else {
+            return Poll::Pending;
+        };
+        let within = since.is_some();
+        if self.deadline.is_none() && !within && !self.spans.idle.is_zero() {
+            self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.spans.idle)));
+        }
+        let Some(deadline) = &mut self.deadline else {
+            return Poll::Pending;
+        };
+        ready!(deadline.as_mut().poll(cx));
+        let late = HeadReject {
+            reason: Reason::HeadTimeout,
+            detail: "the request head was not complete in time",
+        };
+        self.stop(if within { Stop::Head(late) } else { Stop::Idle });
+        Poll::Ready(())
+    }
+}
+
+impl Findings {
+    /// The head that hyper was just given.
+    pub(crate) fn take_head(&self) -> Option<(RequestHead, Instant)> {
+        self.found().head.take()
+    }
+
+    /// Why the stream ended, if it was not the client.
+    pub(crate) fn stopped(&self) -> Option<Stop> {
+        self.found().stop.clone()
+    }
+
+    fn found(&self) -> MutexGuard<'_, Found> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsyncRead for Strict {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        loop {
+            if this.passed > 0 {
+                let n = this.passed.min(out.remaining());
+                out.put_slice(&this.buffer[..n]);
+                this.buffer.advance(n);
+                this.passed -= n;
+                return Poll::Ready(Ok(()));
+            }
+            this.advance();
+            if this.passed > 0 {
+                continue;
+            }
+            if matches!(this.phase, Phase::Stopped) {
+                return Poll::Ready(Ok(()));
+            }
+            if this.poll_deadline(cx).is_ready() {
+                continue;
+            }
+            this.buffer.reserve(READ);
+            let before = this.buffer.len();
+            let read = pin!(this.client.read_buf(&mut this.buffer));
+            ready!(read.poll(cx))?;
+            if this.buffer.len() == before {
+                // The client has finished. Half a head or half a body is nothing that could be passed.
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Strict {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().client).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.get_mut().client).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.client.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().client).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().client).poll_shutdown(cx)
+    }
+}
+
+/// Asked of the client at a time.
+const READ: usize = 16 * 1024;

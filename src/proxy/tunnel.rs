@@ -1,0 +1,128 @@
+//! An open tunnel: relays until one side ends it or it is cut, then leaves its record.
+//! Must not judge; it is opened by a settled, allowed case. The record leaves on drop, so no path can forget it.
+//! Called by every front that relays bytes.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use bytes::BytesMut;
+use jiff::Timestamp;
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::client::Client;
+use super::session::{Allowed, sni_of};
+use super::tracker::Tracked;
+use crate::policy::Ask;
+use crate::relay::relay;
+use crate::telemetry::metrics::Open;
+use crate::telemetry::record::{End, TunnelRecord};
+
+/// Counts a tunnel as open, and writes its record when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) tracked: Arc<Tracked>,
+    ask: Ask,
+    generation: crate::policy::Generation,
+    opened: Instant,
+    end: End,
+    _open: Open,
+}
+
+impl Tunnel {
+    /// Opens a tunnel for an allowed case. `None`: a policy that came into force meanwhile refuses it.
+    pub(crate) fn open(allowed: Allowed) -> Option<Self> {
+        let Allowed {
+            tracked,
+            decision,
+            ask,
+            rule: allowed_by,
+        } = allowed;
+        let connection = &tracked.connection;
+        let stays = tracked.establish(allowed_by, decision.generation);
+        let open = connection.front.metrics.tunnel();
+        let mut tunnel = Self {
+            ask,
+            generation: decision.generation,
+            opened: Instant::now(),
+            end: End::Finished,
+            _open: open,
+            tracked,
+        };
+        if stays {
+            return Some(tunnel);
+        }
+        tunnel.end = End::Reload;
+        None
+    }
+
+    /// Notes how it ended.
+    pub(crate) fn ended(&mut self, end: End) {
+        self.end = end;
+    }
+
+    /// Notes that another address serves it now.
+    pub(crate) fn redialled(&mut self, address: IpAddr) {
+        self.ask.address = Some(address);
+        self.tracked.ask(self.ask.clone());
+    }
+
+    /// Passes `first` to the upstream, then bytes both ways until the end.
+    pub(crate) async fn relay(mut self, mut client: Client, mut upstream: TcpStream, first: BytesMut) {
+        let tracked = Arc::clone(&self.tracked);
+        let end = tokio::select! {
+            biased;
+            end = tracked.wait_cut() => end,
+            end = run(&tracked, &mut client, &mut upstream, first) => end,
+        };
+        self.end = end;
+        match end {
+            End::Finished => {}
+            // A reset is passed on as a reset; what we cut must not look complete to either side.
+            _ => {
+                client.abort();
+                crate::net::abort(&upstream);
+            }
+        }
+    }
+}
+
+async fn run(tracked: &Tracked, client: &mut Client, upstream: &mut TcpStream, first: BytesMut) -> End {
+    if !first.is_empty() {
+        if upstream.write_all(&first).await.is_err() {
+            return End::UpstreamReset;
+        }
+        tracked.activity.moved_up(first.len());
+    }
+    // An idle tunnel holds no buffer, not even the one its first bytes came in.
+    drop(first);
+    relay(client, upstream, &tracked.activity).await
+}
+
+impl Drop for Tunnel {
+    fn drop(&mut self) {
+        let tracked = &self.tracked;
+        let connection = &tracked.connection;
+        tracked.report_bytes();
+        // Established tunnels have an address: they were dialled.
+        let address = self.ask.address.unwrap_or(IpAddr::from([0, 0, 0, 0]));
+        connection.proxy.telemetry.tunnel(TunnelRecord {
+            at: Timestamp::now(),
+            id: tracked.id,
+            generation: self.generation,
+            listener: Arc::clone(&connection.front.name),
+            entry: tracked.entry,
+            source: connection.peer,
+            workload: connection.workload(),
+            host: self.ask.host.clone(),
+            port: self.ask.port,
+            sni: sni_of(&self.ask.seen),
+            address,
+            up: tracked.activity.up(),
+            down: tracked.activity.down(),
+            lasted: self.opened.elapsed(),
+            end: self.end,
+        });
+    }
+}

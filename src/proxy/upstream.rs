@@ -1,0 +1,100 @@
+//! HTTP connections to upstreams, kept per client connection and reused only for the same name, port, rule and generation.
+//! Must not dial; it takes dialled streams. Nothing here outlives the client connection or a reload.
+//! Called by the plain HTTP front for each request that passed the gate.
+
+use std::net::IpAddr;
+use std::sync::{Mutex, PoisonError};
+
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+use super::forward::Upload;
+use crate::name::{Host, Port};
+use crate::policy::{Decision, Generation, RuleId};
+
+/// An HTTP/1.1 connection to an upstream.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    pub(crate) sender: http1::SendRequest<Upload>,
+    pub(crate) host: Host,
+    pub(crate) port: Port,
+    pub(crate) address: IpAddr,
+    /// It has served a request before, so its upstream may have closed it since.
+    pub(crate) reused: bool,
+    rule: Option<RuleId>,
+    generation: Generation,
+}
+
+/// The idle upstream connections of one client connection.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams(Mutex<Vec<Upstream>>);
+
+impl Upstream {
+    /// Speaks HTTP over a stream that was dialled for this decision.
+    pub(crate) async fn over(
+        stream: TcpStream,
+        (host, port, address): (Host, Port, IpAddr),
+        rule: Option<RuleId>,
+        generation: Generation,
+    ) -> hyper::Result<Self> {
+        let (sender, connection) = http1::Builder::new()
+            .preserve_header_case(true)
+            .max_buf_size(MAX_BUFFER)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        // It ends when the sender is dropped or the upstream closes; errors come out at the sender.
+        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        Ok(Self {
+            sender,
+            host,
+            port,
+            address,
+            reused: false,
+            rule,
+            generation,
+        })
+    }
+
+    /// Whether this connection was opened by the very rule that decided now.
+    pub(crate) fn serves(&self, decision: &Decision) -> bool {
+        self.rule == decision.rule && self.generation == decision.generation
+    }
+}
+
+impl Upstreams {
+    /// Takes out a connection to this name and port, if one is open. Whether it may be used is judged by the caller.
+    pub(crate) async fn take(&self, host: &Host, port: Port) -> Option<Upstream> {
+        loop {
+            let mut candidate = {
+                let mut idle = self.lock();
+                let index = idle
+                    .iter()
+                    .position(|upstream| upstream.port == port && upstream.host == *host)?;
+                idle.swap_remove(index)
+            };
+            if candidate.sender.ready().await.is_ok() {
+                return Some(candidate);
+            }
+        }
+    }
+
+    /// Keeps a connection for the next request; the oldest makes room.
+    pub(crate) fn keep(&self, mut upstream: Upstream) {
+        upstream.reused = true;
+        let mut idle = self.lock();
+        idle.retain(|other| other.generation == upstream.generation && !other.sender.is_closed());
+        if idle.len() == MAX_IDLE {
+            idle.remove(0);
+        }
+        idle.push(upstream);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Upstream>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const MAX_IDLE: usize = 8;
+/// Of a response head.
+const MAX_BUFFER: usize = 64 * 1024;
