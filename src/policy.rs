@@ -3,7 +3,9 @@
 //! Called by the data path, by `check` and `explain`, and by the tests, all through the same functions.
 
 pub mod ask;
+mod compile;
 pub mod compiled;
+pub mod document;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;
@@ -12,11 +14,12 @@ pub mod load;
 pub mod problem;
 pub mod reason;
 pub mod rule;
+mod yaml;
 
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
 pub use compiled::{Mode, Policy, Workload};
 pub use gate::{enforce, expected, gate};
 pub use load::{Loaded, load};
-pub use problem::{Problem, Severity, SourceText, Span};
+pub use problem::{Problem, Severity, SourceText, Span, render};
 pub use reason::Reason;
 pub use rule::{Destination, Generation, Rule, RuleId, Scheme};

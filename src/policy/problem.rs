@@ -2,7 +2,11 @@
 //! Must not print; it renders to text. Everything that reads a file collects all of them before giving up.
 //! Called by the policy compiler, the settings, `check`, and the reload log: the same text everywhere.
 
+pub mod render;
+
 use std::sync::Arc;
+
+pub use render::{json, render};
 
 /// The text of one file, kept so that problems can quote it.
 #[derive(Clone, Debug)]
@@ -40,3 +44,159 @@ pub struct Problem {
     /// What to write instead.
     pub help: Option<String>,
 }
+
+/// Bytes of one of the files that are read together. Half the size of a name and a [`Span`], because every rule keeps
+/// one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Place {
+    /// Index into the files.
+    pub file: u32,
+    pub start: u32,
+    pub end: u32,
+}
+
+/// A value and where it was written. Two are equal when their values are: moving a line changes no meaning.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct At<T> {
+    pub value: T,
+    pub at: Place,
+}
+
+/// Collects the problems of files that are read together.
+#[derive(Debug)]
+pub struct Problems<'t> {
+    texts: &'t [SourceText],
+    all: Vec<(Place, Problem)>,
+    errors: usize,
+    cut_short: bool,
+}
+
+impl Severity {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+impl Problem {
+    /// Says what stands under the underlined text.
+    pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
+        self.label = label.into();
+        self
+    }
+
+    /// Says what to write instead.
+    pub fn help(&mut self, help: impl Into<String>) -> &mut Self {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+impl<'t> Problems<'t> {
+    pub fn new(texts: &'t [SourceText]) -> Self {
+        Self {
+            texts,
+            all: Vec::new(),
+            errors: 0,
+            cut_short: false,
+        }
+    }
+
+    /// Notes an error; label and help are added to what is returned.
+    pub fn error(&mut self, at: Place, message: impl Into<String>) -> &mut Problem {
+        self.errors += 1;
+        self.note(Severity::Error, at, message.into())
+    }
+
+    pub fn warning(&mut self, at: Place, message: impl Into<String>) -> &mut Problem {
+        self.note(Severity::Warning, at, message.into())
+    }
+
+    /// An error of a whole file.
+    pub fn error_of_file(&mut self, file: u32, message: impl Into<String>) -> &mut Problem {
+        let at = Place { file, start: 0, end: 0 };
+        let problem = self.error(at, message);
+        problem.span = None;
+        problem
+    }
+
+    /// How many errors were noted so far.
+    pub fn errors(&self) -> usize {
+        self.errors
+    }
+
+    pub fn has_errors(&self) -> bool {
+        self.errors > 0
+    }
+
+    /// Notes that the rest of a file could not be read, so that what seems to be missing may stand there.
+    pub fn cut_short(&mut self) {
+        self.cut_short = true;
+    }
+
+    pub fn is_cut_short(&self) -> bool {
+        self.cut_short
+    }
+
+    pub fn texts(&self) -> &'t [SourceText] {
+        self.texts
+    }
+
+    /// The text of a place; empty if there is no such place.
+    pub fn quote(&self, at: Place) -> &'t str {
+        let text = self.texts.get(at.file as usize).map_or("", |source| &*source.text);
+        text.get(at.start as usize..at.end as usize).unwrap_or_default()
+    }
+
+    /// `file:line` of a place, for problems that name a second one.
+    pub fn line_of(&self, at: Place) -> String {
+        let Some(source) = self.texts.get(at.file as usize) else {
+            return String::new();
+        };
+        let before = source.text.get(..at.start as usize).unwrap_or_default();
+        format!("{}:{}", source.name, 1 + before.matches('\n').count())
+    }
+
+    /// All of them, in the order of the files and of the lines in them.
+    pub fn into_sorted(mut self) -> Vec<Problem> {
+        self.all.sort_by_key(|(at, _)| (at.file, at.start));
+        self.all.into_iter().map(|(_, problem)| problem).collect()
+    }
+
+    fn note(&mut self, severity: Severity, at: Place, message: String) -> &mut Problem {
+        let file = self.texts.get(at.file as usize);
+        let problem = Problem {
+            severity,
+            file: file.map_or_else(|| Arc::from(""), |file| Arc::clone(&file.name)),
+            span: file.map(|_| Span {
+                start: at.start as usize,
+                end: at.end as usize,
+            }),
+            message,
+            label: String::new(),
+            help: None,
+        };
+        let index = self.all.len();
+        self.all.push((at, problem));
+        &mut self.all[index].1
+    }
+}
+
+impl<T> At<T> {
+    pub fn map<U>(self, change: impl FnOnce(T) -> U) -> At<U> {
+        At {
+            value: change(self.value),
+            at: self.at,
+        }
+    }
+}
+
+impl<T: PartialEq> PartialEq for At<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.value == other.value
+    }
+}
+
+impl<T: Eq> Eq for At<T> {}

@@ -1,0 +1,97 @@
+//! The document: what the policy files say, merged, with the place of everything that a later problem may point at.
+//! Must not know what runs: no index, no presets expanded, no defaults that depend on time. Generators read it too.
+//! Called by the policy compiler, and by whoever writes Kubernetes or Azure objects from a policy.
+
+pub mod address;
+pub mod check;
+pub mod cluster;
+pub mod destination;
+pub mod expect;
+pub mod file;
+pub mod rule;
+pub mod syntax;
+pub mod workload;
+
+use std::sync::Arc;
+
+use jiff::civil::Date;
+
+pub use cluster::{Cloud, Cluster, Engine, Labels, Lock, Namespace, Networks, Proxy};
+pub use expect::{Expectation, Tester, Verdict, Wanted};
+pub use rule::{AllowRule, DenyRule, Opens};
+pub use workload::{Caller, Identity, Workload};
+
+use super::problem::{At, Place, Problem, Problems, SourceText};
+
+/// All files together. Equal documents say the same; where something stands is not compared.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Document {
+    pub cluster: Option<At<Cluster>>,
+    pub mode: Option<At<Mode>>,
+    /// `report_until`; in force to the end of that day, UTC.
+    pub report_until: Option<At<Date>>,
+    /// In the order of the files.
+    pub workloads: Vec<At<Workload>>,
+    pub allow: Vec<At<AllowRule>>,
+    pub deny: Vec<At<DenyRule>>,
+    pub expect: Vec<At<Expectation>>,
+    /// The workloads that files limit themselves to. Their rules carry them in `from` already.
+    pub scopes: Vec<At<Text>>,
+    pub lock: Option<At<Lock>>,
+    pub namespaces: Vec<At<Namespace>>,
+}
+
+/// The `mode` key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    #[default]
+    Enforce,
+    Report,
+}
+
+impl Document {
+    /// Reads and merges files.
+    ///
+    /// # Errors
+    /// Every problem of every file, errors and warnings, in the order of the files.
+    pub fn read(texts: &[SourceText]) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::new(texts);
+        let document = Self::read_noting(&mut problems);
+        if problems.has_errors() {
+            return Err(problems.into_sorted());
+        }
+        Ok(document)
+    }
+
+    /// The same, as far as the files can be understood; problems are added to those of the caller.
+    pub fn read_noting(problems: &mut Problems<'_>) -> Self {
+        let texts = problems.texts();
+        let mut document = Self::default();
+        if texts.is_empty() {
+            problems
+                .error(Place::default(), "there is no policy file")
+                .help("to deny everything on purpose, give a file that says `allow: []`");
+        }
+        for (index, text) in (0..).zip(texts) {
+            file::read(index, &text.text, &mut document, problems);
+        }
+        check::check(&document, problems);
+        document
+    }
+
+    /// A workload by its name.
+    pub fn workload(&self, name: &str) -> Option<&At<Workload>> {
+        self.workloads.iter().find(|workload| &*workload.value.name == name)
+    }
+
+    /// A fact's owner: the cluster as written, or one without facts.
+    pub fn cluster(&self) -> Cluster {
+        self.cluster
+            .as_ref()
+            .map(|cluster| cluster.value.clone())
+            .unwrap_or_default()
+    }
+}
+
+/// Text that many rules share.
+pub type Text = Arc<str>;

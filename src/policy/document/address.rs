@@ -1,0 +1,146 @@
+//! Addresses and networks as files write them, and the ones that no rule may name.
+//! Must not accept host bits behind a prefix length: what is meant then is a guess.
+//! Called by the readers of the document.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+use crate::policy::problem::{At, Problems};
+use crate::policy::yaml::{
+    Node,
+    typed::{self, Empty},
+};
+
+/// Why text is not a network, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct BadNetwork {
+    pub(super) why: String,
+    pub(super) help: String,
+}
+
+/// A network, or one address as the network that holds only it. `None`: it does not look like an address at all.
+pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Some(Ok(address.into()));
+    }
+    if let Ok(network) = text.parse::<IpNet>() {
+        if network.addr() == network.network() {
+            return Some(Ok(network));
+        }
+        return Some(Err(BadNetwork {
+            why: format!("`{text}` has bits set behind its prefix length"),
+            help: format!(
+                "write `{}` for the network, or `{}` for the one address",
+                network.trunc(),
+                network.addr()
+            ),
+        }));
+    }
+    let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || b"./".contains(&byte));
+    let colons = text.matches(':').count() > 1
+        && text
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || b":./".contains(&byte));
+    (numeric || colons).then(|| {
+        Err(BadNetwork {
+            why: format!("`{text}` is neither an address nor a network"),
+            help: "write `10.0.0.0/8`, `10.1.2.3`, `2001:db8::/32` or the like".to_owned(),
+        })
+    })
+}
+
+/// A list of networks that may not be empty.
+pub(super) fn networks(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Vec<At<IpNet>> {
+    let items = typed::list(node, what, Empty::Refused, problems).unwrap_or_default();
+    let mut all = Vec::with_capacity(items.len());
+    for item in items {
+        all.extend(one(item, what, problems));
+    }
+    all
+}
+
+/// One network.
+pub(super) fn one(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<IpNet>> {
+    let text = typed::text(node, &format!("an item of {what}"), problems)?;
+    let bad = match network(text) {
+        Some(Ok(value)) => return Some(At { value, at: node.at }),
+        Some(Err(bad)) => bad,
+        None => BadNetwork {
+            why: format!("`{text}` is neither an address nor a network"),
+            help: format!("{what} takes networks such as `10.1.2.0/24`, and single addresses"),
+        },
+    };
+    problems.error(node.at, bad.why).help(bad.help);
+    None
+}
+
+/// What of a network is never dialled whatever a rule says; the range and its use.
+pub(super) fn never(network: IpNet) -> Option<(IpNet, &'static str)> {
+    let found = NEVER
+        .iter()
+        .filter_map(|(range, what)| Some((range.parse::<IpNet>().ok()?, *what)));
+    let mut found = found.filter(|(range, _)| overlap(*range, network));
+    found.next()
+}
+
+pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
+    a.contains(&b) || b.contains(&a)
+}
+
+/// Design section 5. IPv6 forms that carry an IPv4 address are judged nowhere but refused everywhere.
+const NEVER: &[(&str, &str)] = &[
+    (
+        "169.254.0.0/16",
+        "link-local: instance metadata and node-local services",
+    ),
+    ("168.63.129.16/32", "Azure's platform address"),
+    ("fe80::/10", "link-local"),
+    ("fd00:ec2::254/128", "instance metadata"),
+    ("::ffff:0:0/96", "IPv4 in IPv6 form; write it as IPv4"),
+    ("2002::/16", "6to4, which carries an IPv4 address"),
+    ("2001::/32", "Teredo, which carries an IPv4 address"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_are_exact() {
+        let net = |text: &str| network(text).unwrap();
+        assert_eq!(net("10.0.0.0/8").unwrap().to_string(), "10.0.0.0/8");
+        assert_eq!(net("10.1.2.3").unwrap().to_string(), "10.1.2.3/32");
+        assert_eq!(net("2001:db8::1").unwrap().to_string(), "2001:db8::1/128");
+        assert!(net("10.1.2.3/8").unwrap_err().help.contains("`10.0.0.0/8`"));
+        assert!(net("10.0.0.0/33").is_err());
+        assert!(net("10.1.2").is_err());
+        assert!(net("2001:db8::/129").is_err());
+        assert!(network("trips").is_none());
+        assert!(network("a.example").is_none());
+    }
+
+    #[test]
+    fn never_by_overlap() {
+        let never = |text: &str| never(text.parse().unwrap()).is_some();
+        for text in [
+            "169.254.169.254/32",
+            "169.0.0.0/8",
+            "168.63.129.16/32",
+            "fd00::/8",
+            "fe80::1/128",
+        ] {
+            assert!(never(text), "{text}");
+        }
+        for text in [
+            "10.0.0.0/8",
+            "127.0.0.0/8",
+            "::1/128",
+            "fd12::/16",
+            "64:ff9b::/96",
+            "2001:db8::/32",
+        ] {
+            assert!(!never(text), "{text}");
+        }
+    }
+}

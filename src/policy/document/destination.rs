@@ -1,0 +1,326 @@
+//! `[scheme://]host[:port]`, with names, wildcards, addresses and port ranges: the destinations of rules.
+//! Must not default silently: what a missing scheme or port means depends on the kind of rule, and is decided here.
+//! Called by the readers of allow and deny rules, of `expect` and of presets.
+
+use std::net::{IpAddr, Ipv6Addr};
+use std::ops::{Range, RangeInclusive};
+
+use ipnet::{IpNet, Ipv6Net};
+
+use super::address;
+use crate::name::{Host, HostName, HostPattern, Port};
+use crate::policy::problem::{At, Place, Problems};
+use crate::policy::rule::{Destination, HostMatch, Scheme};
+use crate::policy::yaml::{Node, typed};
+
+/// Where a destination stands, because that decides what it means to leave something out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// No scheme is `https`; no port is the scheme's.
+    Allow,
+    /// No scheme is every scheme; no port is every port.
+    Deny,
+}
+
+/// Why text is not a destination, which part of it is meant, and what to write instead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BadDestination {
+    pub part: Range<usize>,
+    pub why: String,
+    pub help: String,
+}
+
+/// Reads the destination of a rule.
+pub fn parse(text: &str, role: Role) -> Result<Destination, BadDestination> {
+    let written = split(text)?;
+    let scheme = match (written.scheme, role) {
+        (None, Role::Deny) => None,
+        (None | Some(Written::Https | Written::Tls), _) => Some(Scheme::Tls),
+        (Some(Written::Http), _) => Some(Scheme::Http),
+        (Some(Written::Tcp), _) => Some(Scheme::Tcp),
+    };
+    let host = host_match(&written)?;
+    if role == Role::Allow && matches!(host, HostMatch::Cidr(_)) {
+        refuse_address(&written)?;
+    }
+    let ports = match (&written.port, role) {
+        (Some((at, ports)), _) => port_range(ports, at)?,
+        (None, Role::Deny) => 1..=u16::MAX,
+        (None, Role::Allow) => default_port(&written)?,
+    };
+    Ok(Destination { scheme, host, ports })
+}
+
+/// Reads one exact destination, as `expect` asks for: a name or an address, and one port.
+pub fn parse_exact(text: &str) -> Result<(Scheme, Host, Port), BadDestination> {
+    let written = split(text)?;
+    let whole = |why: String, help: &str| BadDestination {
+        part: written.host_at.clone(),
+        why,
+        help: help.to_owned(),
+    };
+    let host = match host_match(&written)? {
+        HostMatch::Name(HostPattern::Exact(name)) => Host::Name(name),
+        HostMatch::Name(pattern) => {
+            let why = format!("`{pattern}` stands for many names, and a test asks for one");
+            return Err(whole(why, "write one of the names that it matches"));
+        }
+        HostMatch::Cidr(network) if network.prefix_len() == network.max_prefix_len() => Host::Address(network.addr()),
+        HostMatch::Cidr(network) => {
+            let why = format!("`{network}` stands for many addresses, and a test asks for one");
+            return Err(whole(why, "write one address of it"));
+        }
+    };
+    let (at, ports) = match &written.port {
+        Some((at, ports)) => (at.clone(), port_range(ports, at)?),
+        None => (written.host_at.clone(), default_port(&written)?),
+    };
+    let port = Port::new(*ports.start()).filter(|_| ports.start() == ports.end());
+    let port = port.ok_or(BadDestination {
+        part: at,
+        why: "a test asks for one port".to_owned(),
+        help: "write one port of the range".to_owned(),
+    })?;
+    let scheme = match written.scheme {
+        None | Some(Written::Https | Written::Tls) => Scheme::Tls,
+        Some(Written::Http) => Scheme::Http,
+        Some(Written::Tcp) => Scheme::Tcp,
+    };
+    Ok((scheme, host, port))
+}
+
+/// Reads a node with [`parse`] or [`parse_exact`] and notes what is wrong with it.
+pub(super) fn read<T>(
+    node: &Node<'_>,
+    parse: impl FnOnce(&str) -> Result<T, BadDestination>,
+    problems: &mut Problems<'_>,
+) -> Option<At<T>> {
+    let text = typed::text(node, "a destination", problems)?;
+    match parse(text) {
+        Ok(value) => Some(At { value, at: node.at }),
+        Err(bad) => {
+            let at = part_of(node.at, text, bad.part, problems);
+            problems.error(at, bad.why).help(bad.help);
+            None
+        }
+    }
+}
+
+/// A name where only a name may stand, such as `cluster.api_server`.
+pub(super) fn exact_name(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<HostName>> {
+    let text = typed::text(node, what, problems)?;
+    let bare = text.split_once("://").map_or(text, |(_, rest)| rest);
+    let bare = bare.split(['/', ':']).next().unwrap_or_default();
+    let (why, help) = match HostPattern::parse(text) {
+        Ok(HostPattern::Exact(value)) => return Some(At { value, at: node.at }),
+        Ok(_) => ("it is a wildcard".to_owned(), "write one name".to_owned()),
+        Err(_) if bare != text && HostPattern::parse(bare).is_ok() => (
+            "it is more than a name".to_owned(),
+            format!("write the name alone: `{bare}`"),
+        ),
+        Err(bad) => (bad.why, bad.help),
+    };
+    problems
+        .error(node.at, format!("{what} must be a host name: {why}"))
+        .help(help);
+    None
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Https,
+    Tls,
+    Http,
+    Tcp,
+}
+
+struct Parts<'t> {
+    text: &'t str,
+    scheme: Option<Written>,
+    host: &'t str,
+    host_at: Range<usize>,
+    port: Option<(Range<usize>, &'t str)>,
+}
+
+fn split(text: &str) -> Result<Parts<'_>, BadDestination> {
+    let (scheme, start) = match text.find("://") {
+        Some(end) => (Some(scheme(text, end)?), end + 3),
+        None => (None, 0),
+    };
+    let rest = &text[start..];
+    let whole = |host, port| Parts {
+        text,
+        scheme,
+        host,
+        host_at: start..text.len(),
+        port,
+    };
+    // Unbracketed, the last group of an address and a port cannot be told apart.
+    if scheme.is_some() && !rest.starts_with('[') && rest.matches(':').count() > 1 {
+        return Err(BadDestination {
+            part: start..text.len(),
+            why: "an IPv6 address needs brackets".to_owned(),
+            help: "write `[2001:db8::1]:443`, or for a network `[2001:db8::/32]:443`".to_owned(),
+        });
+    }
+    // Bare addresses may hold colons and slashes of their own.
+    if rest.parse::<IpAddr>().is_ok() || rest.parse::<IpNet>().is_ok() {
+        return Ok(whole(rest, None));
+    }
+    if let Some(inner) = rest.strip_prefix('[') {
+        return split_brackets(whole(rest, None), inner, start);
+    }
+    let Some(colon) = rest.rfind(':') else {
+        return Ok(whole(rest, None));
+    };
+    let (host, port) = (&rest[..colon], &rest[colon + 1..]);
+    let port_at = start + colon + 1..text.len();
+    if let Some(slash) = port.find('/') {
+        let path = port_at.start + slash;
+        return Err(BadDestination {
+            part: path..text.len(),
+            why: "paths are not matched, only names and ports".to_owned(),
+            help: format!("end the destination before the `/`: `{}`", &text[..path]),
+        });
+    }
+    Ok(Parts {
+        host_at: start..start + colon,
+        ..whole(host, Some((port_at, port)))
+    })
+}
+
+fn split_brackets<'t>(whole: Parts<'t>, inner: &'t str, start: usize) -> Result<Parts<'t>, BadDestination> {
+    let text = whole.text;
+    let bad = |part, why: &str| BadDestination {
+        part,
+        why: why.to_owned(),
+        help: "an IPv6 address is written `[2001:db8::1]:443`, a network `[2001:db8::/32]:443`".to_owned(),
+    };
+    let Some((host, after)) = inner.split_once(']') else {
+        return Err(bad(start..text.len(), "the bracket is not closed"));
+    };
+    let host_at = start + 1..start + 1 + host.len();
+    if host.parse::<Ipv6Addr>().is_err() && host.parse::<Ipv6Net>().is_err() {
+        return Err(bad(host_at, "the brackets hold no IPv6 address or network"));
+    }
+    match after.strip_prefix(':') {
+        Some(port) => Ok(Parts {
+            host,
+            host_at,
+            port: Some((text.len() - port.len()..text.len(), port)),
+            ..whole
+        }),
+        None if after.is_empty() => Ok(Parts { host, host_at, ..whole }),
+        None => Err(bad(
+            text.len() - after.len()..text.len(),
+            "after the bracket only `:port` may stand",
+        )),
+    }
+}
+
+fn scheme(text: &str, end: usize) -> Result<Written, BadDestination> {
+    let written = &text[..end];
+    let rest = &text[end + 3..];
+    let known = [
+        ("https", Written::Https),
+        ("tls", Written::Tls),
+        ("http", Written::Http),
+        ("tcp", Written::Tcp),
+    ];
+    if let Some((_, scheme)) = known.into_iter().find(|(name, _)| written.eq_ignore_ascii_case(name)) {
+        return Ok(scheme);
+    }
+    let help = match written.to_ascii_lowercase().as_str() {
+        "wss" => format!("WebSockets over TLS are `https`: `https://{rest}`"),
+        "ws" => format!("WebSockets are `http`: `http://{rest}`"),
+        "udp" | "quic" => "only TCP passes a proxy; UDP needs a network rule elsewhere".to_owned(),
+        "ssh" | "smtp" | "ftp" | "git" | "postgres" | "mysql" | "redis" | "amqp" | "mssql" | "ldap" => {
+            format!("for other protocols write `tcp://` and the port: `tcp://{rest}`")
+        }
+        _ => "the schemes are `https`, `tls`, `http` and `tcp`".to_owned(),
+    };
+    Err(BadDestination {
+        part: 0..end,
+        why: format!("`{written}` is not a scheme that is known here"),
+        help,
+    })
+}
+
+fn host_match(written: &Parts<'_>) -> Result<HostMatch, BadDestination> {
+    let bad = |why, help| BadDestination {
+        part: written.host_at.clone(),
+        why,
+        help,
+    };
+    match address::network(written.host) {
+        Some(Ok(network)) => Ok(HostMatch::Cidr(network)),
+        Some(Err(address)) => Err(bad(address.why, address.help)),
+        None => HostPattern::parse(written.host)
+            .map(HostMatch::Name)
+            .map_err(|pattern| bad(pattern.why, pattern.help)),
+    }
+}
+
+/// An address shows no name, so `https` and `http` have nothing to compare.
+fn refuse_address(written: &Parts<'_>) -> Result<(), BadDestination> {
+    if matches!(written.scheme, Some(Written::Tcp | Written::Tls)) {
+        return Ok(());
+    }
+    let host = if written.host.contains(':') {
+        format!("[{}]", written.host)
+    } else {
+        written.host.to_owned()
+    };
+    let port = written.port.as_ref().map_or("443", |(_, port)| port);
+    Err(BadDestination {
+        part: written.host_at.clone(),
+        why: "an address stands where a name is needed".to_owned(),
+        help: format!("write the name, or `tcp://{host}:{port}` if the address itself is meant"),
+    })
+}
+
+fn default_port(written: &Parts<'_>) -> Result<RangeInclusive<u16>, BadDestination> {
+    match written.scheme {
+        None | Some(Written::Https) => Ok(443..=443),
+        Some(Written::Http) => Ok(80..=80),
+        Some(Written::Tls | Written::Tcp) => Err(BadDestination {
+            part: 0..written.text.len(),
+            why: "the port is missing".to_owned(),
+            help: format!("`tls` and `tcp` have no port of their own: `{}:443`", written.text),
+        }),
+    }
+}
+
+fn port_range(text: &str, at: &Range<usize>) -> Result<RangeInclusive<u16>, BadDestination> {
+    let port = |text: &str| Port::parse(text.as_bytes()).ok().map(Port::number);
+    let (first, last) = text.split_once('-').unwrap_or((text, text));
+    if let (Some(first), Some(last)) = (port(first), port(last))
+        && first <= last
+    {
+        return Ok(first..=last);
+    }
+    Err(BadDestination {
+        part: at.clone(),
+        why: format!("`{text}` is not a port"),
+        help: match text {
+            "*" => "for every port write `1-65535`",
+            _ => "a port is a number from 1 to 65535 without leading zeros, a range is `11000-11999`",
+        }
+        .to_owned(),
+    })
+}
+
+/// Where a part of a scalar's text stands, if the file spells it as it reads; else where the scalar stands.
+fn part_of(at: Place, text: &str, part: Range<usize>, problems: &Problems<'_>) -> Place {
+    let written = problems.quote(at);
+    let skipped = match written.find(text) {
+        Some(skipped) if skipped <= 1 => skipped,
+        _ => return at,
+    };
+    let shift = |offset: usize| at.start + u32::try_from(skipped + offset).unwrap_or(0);
+    Place {
+        file: at.file,
+        start: shift(part.start),
+        end: shift(part.end),
+    }
+}

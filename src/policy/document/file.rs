@@ -1,0 +1,273 @@
+//! One policy file into the document: its top-level keys, what may stand only once, and its `scope`.
+//! Must not stop at the first problem; only a YAML error ends the file.
+//! Called by the document, file by file, in order.
+
+use super::expect::Tester;
+use super::rule::sources;
+use super::{Document, Mode, Text, cluster, expect, rule, syntax, workload};
+use crate::policy::problem::{At, Place, Problems};
+use crate::policy::rule::Peer;
+use crate::policy::yaml::{
+    Held, Node, Value, Yaml,
+    typed::{self, Empty},
+};
+
+/// Reads one file and adds what it says.
+pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mut Problems<'_>) {
+    let expected = "a policy file begins with keys such as `allow:`, `deny:`, `workloads:`";
+    let Some(mut yaml) = Yaml::open(file, text, expected, problems) else {
+        return;
+    };
+    let before = Before::of(document);
+    let mut seen: Vec<(String, Place)> = Vec::new();
+    let mut scope = None;
+    while let Some(key) = yaml.key(problems) {
+        let name = typed::text(&key, "a key", problems).unwrap_or_default().to_owned();
+        if let Some((_, twin)) = seen.iter().find(|(earlier, _)| *earlier == name) {
+            typed::refuse_twin(key.at, *twin, &name, problems);
+        }
+        let more = match name.as_str() {
+            "allow" | "deny" | "expect" => rules(&mut yaml, &key, &name, document, problems),
+            _ => match yaml.value(&key, problems) {
+                Some(node) => {
+                    other(&key, &name, &node, document, &mut scope, problems);
+                    Some(())
+                }
+                None => None,
+            },
+        };
+        seen.push((name, key.at));
+        if more.is_none() {
+            break;
+        }
+    }
+    if seen.is_empty() && !problems.has_errors() {
+        problems
+            .error_of_file(file, "the file says nothing")
+            .help("to deny everything on purpose, write `allow: []`");
+    }
+    if let Some((scope, at)) = scope {
+        narrow(&scope, at, &seen, &before, document, problems);
+    }
+}
+
+/// The three lists may be long, so their items are read one by one.
+fn rules<'t>(
+    yaml: &mut Yaml<'t>,
+    key: &Node<'t>,
+    name: &str,
+    document: &mut Document,
+    problems: &mut Problems<'_>,
+) -> Option<()> {
+    match yaml.held(key, problems)? {
+        Held::List => {}
+        Held::Node(node) => {
+            if matches!(node.value, Value::Null) {
+                problems.error(node.at, format!("`{name}` says nothing")).help(format!(
+                    "write a list below it, or `{name}: []` if there is really none"
+                ));
+            } else {
+                typed::list(&node, &format!("`{name}`"), Empty::Fine, problems);
+            }
+            return Some(());
+        }
+    }
+    while let Some(node) = yaml.item(problems) {
+        match name {
+            "allow" => document.allow.extend(rule::read_allow(&node, problems)),
+            "deny" => document.deny.extend(rule::read_deny(&node, problems)),
+            _ => document.expect.extend(expect::read(&node, problems)),
+        }
+    }
+    Some(())
+}
+
+fn other<'t>(
+    key: &Node<'t>,
+    name: &str,
+    node: &Node<'t>,
+    document: &mut Document,
+    scope: &mut Option<(Vec<At<Text>>, Place)>,
+    problems: &mut Problems<'_>,
+) {
+    match name {
+        "cluster" => {
+            let value = cluster::read(node, problems);
+            once(name, key.at, value, &mut document.cluster, problems);
+        }
+        "mode" => {
+            let value = typed::word(node, "`mode`", &MODES, problems);
+            once(name, key.at, value, &mut document.mode, problems);
+        }
+        "report_until" => {
+            let value = syntax::date(node, "`report_until`", problems).map(|date| date.value);
+            once(name, node.at, value, &mut document.report_until, problems);
+        }
+        "lock" => {
+            let value = cluster::read_lock(node, problems);
+            once(name, key.at, value, &mut document.lock, problems);
+        }
+        "workloads" => {
+            for workload in workload::read_all(node, problems) {
+                let twin = document.workload(&workload.value.name).map(|twin| twin.at);
+                match twin {
+                    Some(twin) if twin.file == workload.at.file => {}
+                    Some(twin) => {
+                        let message = format!("the workload `{}` stands in two files", workload.value.name);
+                        let first = problems.line_of(twin);
+                        problems
+                            .error(workload.at, message)
+                            .help(format!("it stands first at {first}; keep one of them"));
+                    }
+                    None => document.workloads.push(workload),
+                }
+            }
+        }
+        "namespaces" => {
+            for namespace in cluster::read_namespaces(node, problems) {
+                let mut others = document.namespaces.iter();
+                let twin = others.find(|other| other.value.name == namespace.value.name);
+                match twin.map(|twin| twin.at) {
+                    Some(twin) if twin.file == namespace.at.file => {}
+                    Some(twin) => {
+                        let message = format!("the namespace `{}` stands in two files", namespace.value.name.value);
+                        let first = problems.line_of(twin);
+                        problems
+                            .error(namespace.at, message)
+                            .help(format!("it stands first at {first}; keep one of them"));
+                    }
+                    None => document.namespaces.push(namespace),
+                }
+            }
+        }
+        "scope" => {
+            let items = typed::list(node, "`scope`", Empty::Refused, problems).unwrap_or_default();
+            let mut names = Vec::with_capacity(items.len());
+            for item in items {
+                let name = typed::text(item, "an item of `scope`", problems);
+                names.extend(name.map(|name| At {
+                    value: name.into(),
+                    at: item.at,
+                }));
+            }
+            document.scopes.extend(names.iter().cloned());
+            *scope = Some((names, key.at));
+        }
+        "collections" => {
+            problems
+                .error(key.at, "`collections` cannot be used yet")
+                .help("ordered collections are a later part of the language; write `deny` and `allow` rules");
+        }
+        "" => {}
+        _ => typed::refuse_key(key, name, node, "a policy file", &KEYS, problems),
+    }
+}
+
+/// What one policy has one of.
+fn once<T>(name: &str, at: Place, value: Option<T>, slot: &mut Option<At<T>>, problems: &mut Problems<'_>) {
+    match slot {
+        // Twice in one file was noted with the key.
+        Some(first) if first.at.file == at.file => {}
+        Some(first) => {
+            let first = problems.line_of(first.at);
+            problems
+                .error(at, format!("`{name}` may stand only once in all files"))
+                .help(format!("it stands first at {first}; keep one of them"));
+        }
+        None => *slot = value.map(|value| At { value, at }),
+    }
+}
+
+/// How much of the document other files have said.
+struct Before {
+    allow: usize,
+    deny: usize,
+    expect: usize,
+}
+
+impl Before {
+    fn of(document: &Document) -> Self {
+        Self {
+            allow: document.allow.len(),
+            deny: document.deny.len(),
+            expect: document.expect.len(),
+        }
+    }
+}
+
+/// Makes all that this file said speak for its scope only. What concerns everyone cannot stand in such a file.
+fn narrow(
+    scope: &[At<Text>],
+    at: Place,
+    seen: &[(String, Place)],
+    before: &Before,
+    document: &mut Document,
+    problems: &mut Problems<'_>,
+) {
+    let first = problems.line_of(at);
+    for (name, at) in seen {
+        if GLOBAL.contains(&name.as_str()) {
+            problems
+                .error(*at, format!("`{name}` cannot stand in a file with `scope`"))
+                .help(format!(
+                    "the scope ({first}) limits this file to some workloads; move the key to another file"
+                ));
+        }
+    }
+    let within = |peer: &Peer| matches!(peer, Peer::Workload(name) if scope.iter().any(|scoped| scoped.value == *name));
+    let everyone = || -> Vec<_> {
+        let peers = scope.iter().map(|name| name.clone().map(Peer::Workload));
+        peers.collect()
+    };
+    let mut outside = Vec::new();
+    let allow = document
+        .allow
+        .iter_mut()
+        .skip(before.allow)
+        .map(|rule| &mut rule.value.from);
+    let deny = document
+        .deny
+        .iter_mut()
+        .skip(before.deny)
+        .map(|rule| &mut rule.value.from);
+    for from in allow.chain(deny) {
+        let strangers = sources(from.as_deref()).filter(|(peer, _)| !within(peer));
+        outside.extend(strangers.map(|(_, at)| at));
+        from.get_or_insert_with(everyone);
+    }
+    for expectation in document.expect.iter_mut().skip(before.expect) {
+        let testers = expectation.value.from.get_or_insert_with(|| {
+            let testers = scope.iter().map(|name| name.clone().map(Tester::Workload));
+            testers.collect()
+        });
+        for tester in testers {
+            if !matches!(&tester.value, Tester::Workload(name) if within(&Peer::Workload(name.clone()))) {
+                outside.push(tester.at);
+            }
+        }
+    }
+    for place in outside {
+        let source = problems.quote(place).to_owned();
+        problems
+            .error(place, format!("`{source}` is not in the scope of this file"))
+            .help(format!(
+                "the file speaks only for the workloads of its `scope` ({first})"
+            ));
+    }
+}
+
+const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("report", Mode::Report)];
+const GLOBAL: [&str; 6] = ["cluster", "mode", "report_until", "lock", "workloads", "namespaces"];
+const KEYS: [&str; 11] = [
+    "cluster",
+    "workloads",
+    "allow",
+    "deny",
+    "expect",
+    "mode",
+    "report_until",
+    "scope",
+    "lock",
+    "namespaces",
+    "collections",
+];

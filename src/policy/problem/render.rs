@@ -1,0 +1,134 @@
+//! Problems as text for a person, and as JSON for a machine.
+//! Must not decide what is a problem, and must not print. The text has no colours unless they are asked for.
+//! Called by `check`, by a start that fails and by the reload log.
+
+use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use serde::Serialize;
+
+use super::{Problem, Severity, SourceText, Span};
+
+/// All problems, each with the line it is about, and a count at the end.
+pub fn render(problems: &[Problem], texts: &[SourceText], colour: bool) -> String {
+    let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+    let mut out = String::new();
+    for problem in problems.iter().take(SHOWN) {
+        out.push_str(&one(problem, texts, &renderer));
+        out.push_str("\n\n");
+    }
+    if let Some(hidden) = problems.len().checked_sub(SHOWN).filter(|hidden| *hidden > 0) {
+        out.push_str("... and ");
+        out.push_str(&hidden.to_string());
+        out.push_str(" more\n\n");
+    }
+    out.push_str(&summary(problems));
+    out.push('\n');
+    out
+}
+
+/// The problems as a JSON array of objects. Lines and columns count from 1, columns in characters; both are absent
+/// where the whole file is meant.
+pub fn json(problems: &[Problem], texts: &[SourceText]) -> serde_json::Value {
+    let rows = problems.iter().map(|problem| {
+        let place = problem.span.map(|span| position(text_of(problem, texts), span.start));
+        Row {
+            file: &problem.file,
+            line: place.map(|(line, _)| line),
+            column: place.map(|(_, column)| column),
+            severity: problem.severity.as_str(),
+            message: &problem.message,
+            label: Some(problem.label.as_str()).filter(|label| !label.is_empty()),
+            help: problem.help.as_deref(),
+        }
+    });
+    serde_json::Value::Array(rows.filter_map(|row| serde_json::to_value(row).ok()).collect())
+}
+
+#[derive(Serialize)]
+struct Row<'p> {
+    file: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    line: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    column: Option<usize>,
+    severity: &'static str,
+    message: &'p str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    label: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    help: Option<&'p str>,
+}
+
+/// `3 errors, 1 warning`.
+fn summary(problems: &[Problem]) -> String {
+    let counts = [Severity::Error, Severity::Warning].map(|severity| {
+        let count = problems.iter().filter(|problem| problem.severity == severity).count();
+        let plural = if count == 1 { "" } else { "s" };
+        (count, format!("{count} {}{plural}", severity.as_str()))
+    });
+    let counts: Vec<_> = counts.into_iter().filter(|(count, _)| *count > 0).collect();
+    if counts.is_empty() {
+        return "no problems".to_owned();
+    }
+    counts.into_iter().map(|(_, text)| text).collect::<Vec<_>>().join(", ")
+}
+
+fn one(problem: &Problem, texts: &[SourceText], renderer: &Renderer) -> String {
+    let level = match problem.severity {
+        Severity::Error => Level::ERROR,
+        Severity::Warning => Level::WARNING,
+    };
+    let text = text_of(problem, texts);
+    let title = level.primary_title(&*problem.message);
+    let mut group = match problem.span {
+        Some(span) => title.element(snippet(problem, text, span)),
+        None if problem.file.is_empty() => title.elements(None::<Origin<'_>>),
+        None => title.element(Origin::path(&*problem.file)),
+    };
+    if let Some(help) = &problem.help {
+        group = group.element(Level::HELP.message(&**help));
+    }
+    renderer.render(&[group])
+}
+
+/// Only the line itself goes to the renderer: it would otherwise walk the whole file for each problem.
+fn snippet<'p>(problem: &'p Problem, text: &'p str, span: Span) -> Snippet<'p, annotate_snippets::Annotation<'p>> {
+    let start = floor(text, span.start);
+    let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
+    let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
+    let line = text[line_start..line_end].trim_end_matches('\r');
+    let within = start - line_start;
+    let end = floor(text, span.end)
+        .saturating_sub(line_start)
+        .min(line.trim_end().len());
+    let annotation = AnnotationKind::Primary.span(within..end.max(within));
+    let annotation = if problem.label.is_empty() {
+        annotation
+    } else {
+        annotation.label(&*problem.label)
+    };
+    Snippet::source(line)
+        .path(&*problem.file)
+        .line_start(position(text, start).0)
+        .annotation(annotation)
+}
+
+fn text_of<'t>(problem: &Problem, texts: &'t [SourceText]) -> &'t str {
+    let source = texts.iter().find(|source| source.name == problem.file);
+    source.map_or("", |source| &*source.text)
+}
+
+/// Line and column, both from 1, the column in characters.
+fn position(text: &str, offset: usize) -> (usize, usize) {
+    let before = &text[..floor(text, offset)];
+    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
+    let column = 1 + before.rsplit('\n').next().unwrap_or(before).chars().count();
+    (line, column)
+}
+
+/// The offset, moved to the start of a character inside the text.
+fn floor(text: &str, offset: usize) -> usize {
+    text.floor_char_boundary(offset)
+}
+
+/// A file of nonsense yields a problem per line; nobody reads more than these.
+const SHOWN: usize = 200;

@@ -1,0 +1,395 @@
+//! YAML text to nodes that know where they stand, one top-level entry or list item at a time.
+//! Must not know the policy language. Strict: no anchors, aliases, tags, directives, second documents or coercions;
+//! bounded in bytes, nodes and depth. A syntax error ends the file, everything else is noted and read on.
+//! Called by the document reader and for the embedded presets; the only place that knows the YAML library.
+
+pub(crate) mod typed;
+
+use std::borrow::Cow;
+
+use serde_saphyr::granit_parser::{self as parser, Event, ScalarStyle, StrInput};
+
+use super::problem::{Place, Problems};
+
+/// One value and where it stands.
+#[derive(Debug)]
+pub(crate) struct Node<'t> {
+    pub(crate) value: Value<'t>,
+    pub(crate) at: Place,
+}
+
+#[derive(Debug)]
+pub(crate) enum Value<'t> {
+    Null,
+    Bool(bool),
+    Int(i64),
+    /// Any other number; its text is in the file.
+    Number,
+    Text(Cow<'t, str>),
+    List(Vec<Node<'t>>),
+    Map(Vec<(Node<'t>, Node<'t>)>),
+    /// Something that was refused already.
+    Refused,
+}
+
+/// Reads one file from its start to its end.
+pub(crate) struct Yaml<'t> {
+    events: parser::Parser<'t, StrInput<'t>>,
+    text: &'t str,
+    file: u32,
+    nodes: usize,
+    ended: bool,
+}
+
+/// What a top-level key holds.
+#[derive(Debug)]
+pub(crate) enum Held<'t> {
+    /// A list, to be read with [`Yaml::item`] until that gives nothing.
+    List,
+    Node(Node<'t>),
+}
+
+impl<'t> Yaml<'t> {
+    /// Begins a file, up to its first key. `None`: it is not a map; that was noted.
+    pub(crate) fn open(file: u32, text: &'t str, expected: &str, problems: &mut Problems<'_>) -> Option<Self> {
+        if text.len() > MAX_BYTES {
+            let message = format!("the file is larger than {} MiB", MAX_BYTES >> 20);
+            problems.error_of_file(file, message);
+            return None;
+        }
+        let options = parser::options! {
+            disallow_directives: true,
+            emit_unresolved_aliases: true,
+            emit_anchor_events: true,
+            flow_nesting_limit: MAX_DEPTH,
+            block_nesting_limit: MAX_DEPTH,
+        };
+        let mut yaml = Self {
+            events: parser::Parser::new_from_str_with_options(text, options),
+            text,
+            file,
+            nodes: 0,
+            ended: false,
+        };
+        let nothing = |problems: &mut Problems<'_>| {
+            problems
+                .error_of_file(file, "the file says nothing")
+                .help("to deny everything on purpose, write `allow: []`");
+        };
+        loop {
+            match yaml.event(problems)? {
+                (Event::StreamStart | Event::DocumentStart(..), _) => {}
+                (Event::MappingStart(..), _) => return Some(yaml),
+                (Event::StreamEnd | Event::DocumentEnd, _) => {
+                    nothing(problems);
+                    return None;
+                }
+                (event, at) => {
+                    let node = yaml.node_from(event, at, problems)?;
+                    match node.value {
+                        Value::Null => nothing(problems),
+                        Value::Refused => {}
+                        _ => {
+                            let found = node.kind();
+                            problems
+                                .error(node.at, format!("the file must be a map, not {found}"))
+                                .help(expected);
+                        }
+                    }
+                    return None;
+                }
+            }
+        }
+    }
+
+    /// The next top-level key. Its value must be read before the next one: with [`Self::value`], or with
+    /// [`Self::held`] and [`Self::item`].
+    pub(crate) fn key(&mut self, problems: &mut Problems<'_>) -> Option<Node<'t>> {
+        match self.event(problems)? {
+            (Event::MappingEnd, _) => {
+                self.close(problems);
+                None
+            }
+            (event, at) => self.node_from(event, at, problems),
+        }
+    }
+
+    /// The whole value of the key that was just read.
+    pub(crate) fn value(&mut self, key: &Node<'t>, problems: &mut Problems<'_>) -> Option<Node<'t>> {
+        let (event, at) = self.event(problems)?;
+        let mut node = self.node_from(event, at, problems)?;
+        node.stand_in_for_nothing(key.at);
+        Some(node)
+    }
+
+    /// The value of the key that was just read, a list only begun, so that long ones need not be held.
+    pub(crate) fn held(&mut self, key: &Node<'t>, problems: &mut Problems<'_>) -> Option<Held<'t>> {
+        let (event, at) = self.event(problems)?;
+        if let Event::SequenceStart(_, _, tag) = &event {
+            refuse_tag(tag.is_some(), at, problems);
+            return Some(Held::List);
+        }
+        let mut node = self.node_from(event, at, problems)?;
+        node.stand_in_for_nothing(key.at);
+        Some(Held::Node(node))
+    }
+
+    /// The next item of the list that [`Self::held`] began.
+    pub(crate) fn item(&mut self, problems: &mut Problems<'_>) -> Option<Node<'t>> {
+        match self.event(problems)? {
+            (Event::SequenceEnd, _) => None,
+            (event, at) => self.node_from(event, at, problems),
+        }
+    }
+
+    fn close(&mut self, problems: &mut Problems<'_>) {
+        while let Some((event, at)) = self.event(problems) {
+            if matches!(event, Event::DocumentStart(..)) {
+                problems
+                    .error(at.place, "a second YAML document begins here")
+                    .help("one document per file: remove the `---`, or move the rest to a file of its own");
+                self.ended = true;
+            }
+        }
+    }
+
+    fn node_from(&mut self, event: Event<'t>, at: Mark, problems: &mut Problems<'_>) -> Option<Node<'t>> {
+        self.nodes += 1;
+        if self.nodes > MAX_NODES {
+            problems.error(at.place, format!("the file has more than {MAX_NODES} values"));
+            self.ended = true;
+            return None;
+        }
+        let mut place = at.place;
+        let value = match event {
+            Event::Scalar(text, style, _, tag) => {
+                refuse_tag(tag.is_some(), at, problems);
+                scalar(text, style)
+            }
+            Event::SequenceStart(_, _, tag) => {
+                refuse_tag(tag.is_some(), at, problems);
+                let mut items = Vec::new();
+                let end = loop {
+                    match self.event(problems)? {
+                        (Event::SequenceEnd, end) => break end,
+                        (event, at) => items.push(self.node_from(event, at, problems)?),
+                    }
+                };
+                place.end = end.place.end.max(place.end);
+                Value::List(items)
+            }
+            Event::MappingStart(_, _, tag) => {
+                refuse_tag(tag.is_some(), at, problems);
+                let mut entries = Vec::new();
+                let end = loop {
+                    match self.event(problems)? {
+                        (Event::MappingEnd, end) => break end,
+                        (event, at) => {
+                            let key = self.node_from(event, at, problems)?;
+                            let value = self.value(&key, problems)?;
+                            entries.push((key, value));
+                        }
+                    }
+                };
+                place.end = end.place.end.max(place.end);
+                Value::Map(entries)
+            }
+            Event::UnresolvedAlias(_) | Event::Alias(_) => {
+                refuse_alias(place, problems);
+                Value::Refused
+            }
+            _ => Value::Refused,
+        };
+        Some(Node { value, at: place })
+    }
+
+    /// The next event that is not an anchor; those are noted. `None` at the end, also after an error.
+    fn event(&mut self, problems: &mut Problems<'_>) -> Option<(Event<'t>, Mark)> {
+        while !self.ended {
+            match self.events.next_event() {
+                None => self.ended = true,
+                Some(Ok((Event::Anchor(..), span))) => {
+                    let at = self.place(span);
+                    problems
+                        .error(at, "anchors (`&`) are not supported")
+                        .help("write the value out where it is needed, or quote the text if it is meant as text");
+                }
+                Some(Ok((event, span))) => {
+                    let mark = Mark {
+                        place: self.place(span),
+                        tag: span.tag_span().map(|tag| self.place(tag)),
+                    };
+                    return Some((event, mark));
+                }
+                Some(Err(error)) => {
+                    self.ended = true;
+                    problems.cut_short();
+                    self.refuse_syntax(&error, problems);
+                }
+            }
+        }
+        None
+    }
+
+    fn refuse_syntax(&self, error: &parser::ScanError, problems: &mut Problems<'_>) {
+        let start = error
+            .marker()
+            .byte_offset()
+            .unwrap_or(self.text.len())
+            .min(self.text.len());
+        let rest = self.text.get(start..).unwrap_or_default();
+        let length = rest.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
+        let at = Place {
+            file: self.file,
+            start: offset(start),
+            end: offset(start + length),
+        };
+        let (message, help) = explain(error.kind(), error, rest);
+        problems.error(at, message).help = help;
+    }
+
+    fn place(&self, span: parser::Span) -> Place {
+        let range = span.byte_range().unwrap_or(0..0);
+        Place {
+            file: self.file,
+            start: offset(range.start),
+            end: offset(range.end),
+        }
+    }
+}
+
+impl Node<'_> {
+    /// What it is, for a message: "a list".
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.value {
+            Value::Null => "nothing",
+            Value::Bool(_) => "true or false",
+            Value::Int(_) | Value::Number => "a number",
+            Value::Text(_) => "text",
+            Value::List(_) => "a list",
+            Value::Map(_) => "a map",
+            Value::Refused => "this",
+        }
+    }
+
+    /// An empty value has no text of its own to underline, so its key is.
+    fn stand_in_for_nothing(&mut self, key: Place) {
+        if self.at.start >= self.at.end {
+            self.at = key;
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Mark {
+    place: Place,
+    tag: Option<Place>,
+}
+
+fn refuse_tag(tagged: bool, at: Mark, problems: &mut Problems<'_>) {
+    if tagged {
+        problems
+            .error(at.tag.unwrap_or(at.place), "tags (`!`) are not supported")
+            .help("remove it, or quote the text if it is meant as text");
+    }
+}
+
+fn refuse_alias(at: Place, problems: &mut Problems<'_>) {
+    let written = problems.quote(at);
+    if written.contains('.') {
+        problems
+            .error(at, "a `*` begins an alias in YAML, so this is not a wildcard")
+            .label("needs quotes")
+            .help(format!("quote patterns that start with `*`: \"{written}\""));
+    } else {
+        problems
+            .error(at, "aliases (`*`) are not supported")
+            .help("write the value out where it is needed; quote a pattern that starts with `*`");
+    }
+}
+
+/// The library's message in our words, and what to do about it.
+fn explain(kind: &parser::ErrorKind, error: &parser::ScanError, rest: &str) -> (String, Option<String>) {
+    use parser::ErrorKind as Kind;
+    let help = match kind {
+        Kind::TabNotAllowed
+        | Kind::TabInBlockIndentation
+        | Kind::TabAtBlockScalarStart
+        | Kind::TabInIndentation
+        | Kind::TabInPlainScalar => {
+            let message = "a tab stands where YAML allows only spaces".to_owned();
+            return (message, Some("indent with spaces".to_owned()));
+        }
+        Kind::DirectiveDisallowed => "remove the line that starts with `%`",
+        Kind::RecursionLimitExceeded => {
+            let message = format!("more than {MAX_DEPTH} lists and maps stand inside each other");
+            return (message, None);
+        }
+        Kind::MissingAnchorOrAliasName => "quote text that starts with `*` or `&`",
+        Kind::UnexpectedCharacter { .. } => "quote text that starts with a special character",
+        Kind::UnclosedQuotedScalar => "close the quotation mark",
+        _ if rest.starts_with('*') => "quote patterns that start with `*`",
+        _ => "",
+    };
+    let message = format!("this is not valid YAML: {}", error.info());
+    (message, Some(help.to_owned()).filter(|help| !help.is_empty()))
+}
+
+/// A scalar's type by the YAML 1.2 core schema; quoted ones are text.
+fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
+    if style != ScalarStyle::Plain {
+        return Value::Text(text);
+    }
+    let could_be_more = text
+        .bytes()
+        .next()
+        .is_none_or(|byte| byte.is_ascii_digit() || b"~nNtTfF+-.".contains(&byte));
+    if !could_be_more {
+        return Value::Text(text);
+    }
+    match &*text {
+        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
+        "true" | "True" | "TRUE" => Value::Bool(true),
+        "false" | "False" | "FALSE" => Value::Bool(false),
+        _ => number(&text).unwrap_or(Value::Text(text)),
+    }
+}
+
+fn number(text: &str) -> Option<Value<'static>> {
+    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let first = *unsigned.as_bytes().first()?;
+    if matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
+        return Some(Value::Number);
+    }
+    if !first.is_ascii_digit() && first != b'.' {
+        return None;
+    }
+    if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
+        // `0443` is 443 to YAML 1.2 and 291 to YAML 1.1: whoever wants an integer refuses it.
+        let plain = unsigned == text && (first != b'0' || text.len() == 1);
+        return Some(text.parse().ok().filter(|_| plain).map_or(Value::Number, Value::Int));
+    }
+    let based = |prefix: &str, valid: fn(&u8) -> bool| {
+        let digits = text.strip_prefix(prefix);
+        digits.is_some_and(|digits| !digits.is_empty() && digits.as_bytes().iter().all(valid))
+    };
+    let is_number = based("0x", u8::is_ascii_hexdigit)
+        || based("0o", |byte| (b'0'..=b'7').contains(byte))
+        || (unsigned
+            .bytes()
+            .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
+            && unsigned.parse::<f64>().is_ok());
+    is_number.then_some(Value::Number)
+}
+
+/// Files are at most [`MAX_BYTES`] long.
+fn offset(bytes: usize) -> u32 {
+    u32::try_from(bytes).unwrap_or(u32::MAX)
+}
+
+/// A hundred thousand rules are 3 to 10 MB.
+const MAX_BYTES: usize = 64 << 20;
+/// A hundred thousand rules with all their keys are about 2 million.
+const MAX_NODES: usize = 8_000_000;
+/// The language nests five deep.
+const MAX_DEPTH: usize = 32;

@@ -1,0 +1,255 @@
+//! Looks at nodes as values of a type: text, flag, integer, word, list, map with known keys.
+//! Must not coerce: `"443"` is text and `443` is not. Each refusal says what stands there and what should.
+//! Called by the readers of the document and of the presets.
+
+use super::{Node, Value};
+use crate::policy::problem::{Place, Problems};
+
+/// Whether a list may have no items.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Empty {
+    Fine,
+    /// Most lists: empty is never "any", so it is nothing that anyone can mean.
+    Refused,
+}
+
+/// A map whose keys are known ones, each once.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Fields<'n, 't>(&'n [(Node<'t>, Node<'t>)]);
+
+impl<'n, 't> Fields<'n, 't> {
+    /// Of entries whose keys were checked already.
+    pub(crate) fn of(entries: &'n [(Node<'t>, Node<'t>)]) -> Self {
+        Self(entries)
+    }
+
+    /// The value of a key.
+    pub(crate) fn value(&self, key: &str) -> Option<&'n Node<'t>> {
+        self.entry(key).map(|(_, value)| value)
+    }
+
+    /// Where a key stands.
+    pub(crate) fn place(&self, key: &str) -> Option<Place> {
+        self.entry(key).map(|(key, _)| key.at)
+    }
+
+    fn entry(&self, key: &str) -> Option<(&'n Node<'t>, &'n Node<'t>)> {
+        let found = self
+            .0
+            .iter()
+            .find(|(node, _)| matches!(&node.value, Value::Text(text) if text == key));
+        found.map(|(key, value)| (key, value))
+    }
+}
+
+/// A map with these keys and no others; `what` completes "is not a key of".
+pub(crate) fn fields<'n, 't>(
+    node: &'n Node<'t>,
+    what: &str,
+    keys: &[&str],
+    problems: &mut Problems<'_>,
+) -> Option<Fields<'n, 't>> {
+    let entries = map(node, what, problems)?;
+    for (key, value) in entries {
+        let Value::Text(name) = &key.value else { continue };
+        if !keys.contains(&&**name) {
+            refuse_key(key, name, value, what, keys, problems);
+        }
+    }
+    Some(Fields(entries))
+}
+
+/// A map with any keys that are text, each once, at least one.
+pub(crate) fn map<'n, 't>(
+    node: &'n Node<'t>,
+    what: &str,
+    problems: &mut Problems<'_>,
+) -> Option<&'n [(Node<'t>, Node<'t>)]> {
+    let Value::Map(entries) = &node.value else {
+        wrong_kind(node, what, "a map", problems);
+        return None;
+    };
+    if entries.is_empty() {
+        problems.error(node.at, format!("{what} is empty"));
+    }
+    for (index, (key, _)) in entries.iter().enumerate() {
+        let Some(name) = text(key, "a key", problems) else {
+            continue;
+        };
+        let earlier = entries.iter().take(index).map(|(key, _)| key);
+        let twin = earlier
+            .into_iter()
+            .find(|earlier| matches!(&earlier.value, Value::Text(text) if text == name));
+        if let Some(twin) = twin {
+            refuse_twin(key.at, twin.at, name, problems);
+        }
+    }
+    Some(entries)
+}
+
+/// Notes a key that stands twice.
+pub(crate) fn refuse_twin(key: Place, twin: Place, name: &str, problems: &mut Problems<'_>) {
+    let first = problems.line_of(twin);
+    problems
+        .error(key, format!("the key `{name}` stands here a second time"))
+        .help(format!("it stands first at {first}; keep one of them"));
+}
+
+/// Notes a key that nothing is known about.
+pub(crate) fn refuse_key<'t>(
+    key: &Node<'t>,
+    name: &str,
+    value: &Node<'t>,
+    what: &str,
+    keys: &[&str],
+    problems: &mut Problems<'_>,
+) {
+    let message = format!("`{name}` is not a key of {what}");
+    if name == "<<" {
+        problems
+            .error(key.at, "merge keys (`<<`) are not supported")
+            .help("write the keys out");
+    } else if matches!(value.value, Value::Int(_)) && name.contains('.') {
+        let port = problems.quote(value.at);
+        problems
+            .error(key.at, message)
+            .help(format!("no space after the colon: `{name}:{port}`"));
+    } else {
+        let help = match nearest(name, keys) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("the keys are {}", listed(keys)),
+        };
+        problems.error(key.at, message).help(help);
+    }
+}
+
+/// Text that is not empty.
+pub(crate) fn text<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
+    match &node.value {
+        Value::Text(text) if text.trim().is_empty() => {
+            problems.error(node.at, format!("{what} is empty"));
+            None
+        }
+        Value::Text(text) => Some(text),
+        Value::Bool(_) | Value::Int(_) | Value::Number => {
+            let written = problems.quote(node.at).to_owned();
+            wrong_kind(node, what, "text", problems)?.help(format!("put it in quotes: \"{written}\""));
+            None
+        }
+        _ => {
+            wrong_kind(node, what, "text", problems);
+            None
+        }
+    }
+}
+
+/// `true` or `false`.
+pub(crate) fn flag(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<bool> {
+    if let Value::Bool(flag) = node.value {
+        return Some(flag);
+    }
+    wrong_kind(node, what, "`true` or `false`", problems);
+    None
+}
+
+/// A whole number in decimal digits.
+pub(crate) fn integer(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<i64> {
+    if let Value::Int(number) = node.value {
+        return Some(number);
+    }
+    let problem = wrong_kind(node, what, "a whole number", problems)?;
+    if let Value::Text(text) = &node.value
+        && text.parse::<i64>().is_ok()
+    {
+        problem.help(format!("remove the quotes: {text}"));
+    }
+    None
+}
+
+/// One of a few words, each with its meaning.
+pub(crate) fn word<T: Copy>(
+    node: &Node<'_>,
+    what: &str,
+    words: &[(&str, T)],
+    problems: &mut Problems<'_>,
+) -> Option<T> {
+    let names: Vec<_> = words.iter().map(|(name, _)| *name).collect();
+    let help = format!("write {}", listed(&names));
+    let Value::Text(text) = &node.value else {
+        wrong_kind(node, what, "a word", problems)?.help(help);
+        return None;
+    };
+    if let Some((_, meaning)) = words.iter().find(|(name, _)| name == text) {
+        return Some(*meaning);
+    }
+    let help = nearest(text, &names).map_or(help, |near| format!("did you mean `{near}`?"));
+    problems.error(node.at, format!("{what} cannot be `{text}`")).help(help);
+    None
+}
+
+/// The items of a list.
+pub(crate) fn list<'n, 't>(
+    node: &'n Node<'t>,
+    what: &str,
+    empty: Empty,
+    problems: &mut Problems<'_>,
+) -> Option<&'n [Node<'t>]> {
+    match &node.value {
+        Value::List(items) if items.is_empty() && empty == Empty::Refused => {
+            problems
+                .error(node.at, format!("{what} is an empty list"))
+                .help("empty is never \"any\": name at least one, or remove the key");
+            None
+        }
+        Value::List(items) => Some(items),
+        Value::Text(_) => {
+            let written = problems.quote(node.at).to_owned();
+            wrong_kind(node, what, "a list", problems)?.help(format!("write `[{written}]`"));
+            None
+        }
+        _ => {
+            wrong_kind(node, what, "a list", problems);
+            None
+        }
+    }
+}
+
+/// Of these names the one that was probably meant.
+pub(crate) fn nearest<'k>(name: &str, names: &[&'k str]) -> Option<&'k str> {
+    let folded = name.to_ascii_lowercase().replace('-', "_");
+    let distance = |known: &str| strsim::osa_distance(&folded, &known.to_ascii_lowercase().replace('-', "_"));
+    let limit = 1 + name.len() / 4;
+    let near = names.iter().map(|known| (distance(known), *known)).min()?;
+    Some(near)
+        .filter(|(distance, _)| *distance <= limit)
+        .map(|(_, known)| known)
+}
+
+/// `a`, `b` or `c`.
+pub(crate) fn listed(names: &[&str]) -> String {
+    let quoted: Vec<_> = names.iter().map(|name| format!("`{name}`")).collect();
+    match quoted.split_last() {
+        None => String::new(),
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+    }
+}
+
+/// Notes that a node is of another kind; nothing, if it was refused before.
+fn wrong_kind<'p>(
+    node: &Node<'_>,
+    what: &str,
+    expected: &str,
+    problems: &'p mut Problems<'_>,
+) -> Option<&'p mut crate::policy::Problem> {
+    let message = match node.value {
+        Value::Refused => return None,
+        Value::Null => format!("{what} says nothing"),
+        _ => format!("{what} must be {expected}, not {}", node.kind()),
+    };
+    let problem = problems.error(node.at, message);
+    if matches!(node.value, Value::Null) {
+        problem.help(format!("expected {expected}"));
+    }
+    Some(problem)
+}
