@@ -145,3 +145,85 @@ const V6: &[(Ipv6Net, AddressClass)] = &[
 
 /// Amazon's metadata service over IPv6; it stands inside the unique local range that a rule may open.
 const FD00_EC2_254: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254), 128);
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Row {
+        id: String,
+        range: IpNet,
+        class: String,
+        name: Option<String>,
+        before: Option<String>,
+        after: Option<String>,
+    }
+
+    fn words(class: AddressClass) -> (&'static str, Option<String>) {
+        match class {
+            AddressClass::Public => ("public", None),
+            Special(name) => ("special", Some(name.to_owned())),
+            Never(name) => ("never", Some(name.to_owned())),
+        }
+    }
+
+    fn rows() -> Vec<Row> {
+        serde_saphyr::from_str(include_str!("../tests/corpus/address.yaml")).unwrap()
+    }
+
+    /// The address `step` places away, within the same family.
+    fn beside(address: IpAddr, step: i8) -> Option<IpAddr> {
+        match address {
+            IpAddr::V4(address) => {
+                let number = i64::from(address.to_bits()) + i64::from(step);
+                u32::try_from(number).ok().map(|bits| Ipv4Addr::from_bits(bits).into())
+            }
+            IpAddr::V6(address) => {
+                let number = address.to_bits().checked_add_signed(step.into());
+                number.map(|bits| Ipv6Addr::from_bits(bits).into())
+            }
+        }
+    }
+
+    #[test]
+    fn every_range_begins_and_ends_where_it_should() {
+        for row in rows() {
+            let expected = (row.class.as_str(), row.name.clone());
+            for address in [row.range.network(), row.range.broadcast()] {
+                assert_eq!(words(classify(address)), expected, "{} {address}", row.id);
+            }
+            assert_eq!(words(classify_net(row.range)), expected, "{row:?} as a whole");
+            let before = beside(row.range.network(), -1).map(classify);
+            assert_eq!(
+                before.map(|class| words(class).0),
+                row.before.as_deref(),
+                "before {row:?}"
+            );
+            let after = beside(row.range.broadcast(), 1).map(classify);
+            assert_eq!(after.map(|class| words(class).0), row.after.as_deref(), "after {row:?}");
+        }
+    }
+
+    #[test]
+    fn the_rows_speak_of_every_range() {
+        let rows = rows();
+        let ranges = V4.iter().map(|(range, class)| (IpNet::V4(*range), *class));
+        for (range, class) in ranges.chain(V6.iter().map(|(range, class)| (IpNet::V6(*range), *class))) {
+            let spoken = rows
+                .iter()
+                .any(|row| range.contains(&row.range) && row.name == words(class).1);
+            assert!(spoken, "no row for {range}");
+        }
+    }
+
+    #[test]
+    fn wide_ranges_are_nothing_special() {
+        for range in ["0.0.0.0/0", "8.0.0.0/5", "172.0.0.0/8", "::/0", "64:ff9b::/96"] {
+            assert_eq!(classify_net(range.parse().unwrap()), AddressClass::Public, "{range}");
+        }
+    }
+}

@@ -45,8 +45,8 @@ impl Port {
 
     /// Reads decimal digits without sign or leading zeros: peers that accept `0443` log one port and match another.
     pub fn parse(text: &[u8]) -> Result<Self, BadAuthority> {
-        let plain = !text.is_empty() && text.len() <= 5 && text[0] != b'0' && text.iter().all(u8::is_ascii_digit);
-        if !plain {
+        let starts_well = text.first().is_some_and(|digit| *digit != b'0');
+        if !starts_well || text.len() > 5 || !text.iter().all(u8::is_ascii_digit) {
             return Err(BadAuthority::Port);
         }
         let number = text
@@ -63,30 +63,37 @@ impl Port {
 impl Authority {
     /// Reads `host` or `host:port` (RFC 3986, section 3.2, without userinfo).
     pub fn parse(text: &[u8]) -> Result<Self, BadAuthority> {
-        if text.is_empty() {
-            return Err(BadAuthority::Shape("it is empty"));
-        }
-        if text.contains(&b'@') {
-            return Err(BadAuthority::Shape("user information (`@`) is not accepted"));
-        }
-        if text.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#')) {
-            return Err(BadAuthority::Shape("it holds a path or a scheme"));
-        }
-        let (host, port) = split_port(text)?;
-        if host.is_empty() {
-            return Err(BadAuthority::Shape("the host is missing"));
-        }
+        let (host, port) = split(text)?;
         let host = Host::parse(host)?;
         let port = port.map(Port::parse).transpose()?;
         Ok(Self { host, port })
     }
 
-    /// Reads the target of a CONNECT request, where the port must be written (RFC 9110, section 9.3.6).
+    /// Reads the target of a CONNECT request, where the port must be written (RFC 9110, section 9.3.6). A target without
+    /// one is refused for that, whatever else is wrong with it: `443` alone is no bad host but half a target.
     pub fn parse_connect(text: &[u8]) -> Result<(Host, Port), BadAuthority> {
-        let authority = Self::parse(text)?;
-        let port = authority.port.ok_or(BadAuthority::Shape("the port is missing"))?;
-        Ok((authority.host, port))
+        let (host, port) = split(text)?;
+        let port = port.ok_or(BadAuthority::Shape("the port is missing"))?;
+        Ok((Host::parse(host)?, Port::parse(port)?))
     }
+}
+
+/// The host with its brackets, and what stands behind the colon.
+fn split(text: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadAuthority> {
+    if text.is_empty() {
+        return Err(BadAuthority::Shape("it is empty"));
+    }
+    if text.contains(&b'@') {
+        return Err(BadAuthority::Shape("user information (`@`) is not accepted"));
+    }
+    if text.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#')) {
+        return Err(BadAuthority::Shape("it holds a path or a scheme"));
+    }
+    let (host, port) = split_port(text)?;
+    if host.is_empty() {
+        return Err(BadAuthority::Shape("the host is missing"));
+    }
+    Ok((host, port))
 }
 
 fn split_port(text: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadAuthority> {
@@ -127,44 +134,89 @@ impl fmt::Display for Authority {
 
 #[cfg(test)]
 mod tests {
+    use serde::Deserialize;
+
     use super::*;
 
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Target {
+        id: String,
+        connect: Option<String>,
+        raw: Option<String>,
+        host: Option<String>,
+        refused: Option<String>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Number {
+        id: String,
+        port: String,
+        number: Option<u16>,
+    }
+
     #[test]
-    fn ports_have_one_spelling() {
-        assert_eq!(Port::parse(b"443"), Ok(Port::HTTPS));
-        assert_eq!(Port::parse(b"65535").map(Port::number), Ok(65535));
-        for text in ["", "0", "0443", "+443", " 443", "65536", "99999", "4294967739", "44a"] {
-            assert_eq!(Port::parse(text.as_bytes()), Err(BadAuthority::Port), "{text:?}");
+    fn targets_have_one_host_or_none() {
+        let targets: Vec<Target> = serde_saphyr::from_str(include_str!("../../tests/corpus/host.yaml")).unwrap();
+        assert!(targets.len() > 80, "{}", targets.len());
+        for target in targets {
+            let bytes = match (&target.connect, &target.raw) {
+                (Some(text), None) => text.clone().into_bytes(),
+                (None, Some(raw)) => raw.chars().map(|c| u8::try_from(c).unwrap()).collect(),
+                _ => panic!("either connect or raw: {target:?}"),
+            };
+            let read = Authority::parse_connect(&bytes);
+            let found = match &read {
+                Ok((host, port)) => {
+                    assert_eq!(*port, Port::HTTPS, "{target:?}");
+                    (Some(host.to_string()), None)
+                }
+                Err(error) => (None, Some(code(*error).to_owned())),
+            };
+            assert_eq!(
+                found,
+                (target.host.clone(), target.refused.clone()),
+                "{}: {target:?}",
+                target.id
+            );
         }
     }
 
     #[test]
-    fn connect_needs_host_and_port() {
-        assert!(Authority::parse_connect(b"api.example.test:443").is_ok());
-        assert!(Authority::parse_connect(b"[2001:db8::1]:443").is_ok());
-        for text in [
-            "api.test",
-            ":443",
-            "443",
-            "/",
-            "",
-            "http://a.test:443",
-            "a.test:443/",
-            "a.test:443:80",
-            "::1:443",
-        ] {
-            let refused = Authority::parse_connect(text.as_bytes());
-            assert!(
-                matches!(
-                    refused,
-                    Err(BadAuthority::Shape(_) | BadAuthority::Host(BadHost::Numeric))
-                ),
-                "{text}: {refused:?}"
+    fn ports_have_one_spelling() {
+        let numbers: Vec<Number> = serde_saphyr::from_str(include_str!("../../tests/corpus/port.yaml")).unwrap();
+        assert!(numbers.len() > 25, "{}", numbers.len());
+        for number in numbers {
+            let read = Authority::parse_connect(format!("api.allowed.test:{}", number.port).as_bytes());
+            let expected = number.number.ok_or(BadAuthority::Port);
+            assert_eq!(
+                read.map(|(_, port)| port.number()),
+                expected,
+                "{}: {number:?}",
+                number.id
             );
         }
-        assert!(matches!(
-            Authority::parse(b"a.test@b.test:443"),
-            Err(BadAuthority::Shape(_))
-        ));
+    }
+
+    #[test]
+    fn the_port_is_optional_outside_connect() {
+        let authority = Authority::parse(b"Api.Example.Test").unwrap();
+        assert_eq!(
+            (authority.to_string().as_str(), authority.port),
+            ("api.example.test", None)
+        );
+        let authority = Authority::parse(b"[2001:db8::1]:8080").unwrap();
+        assert_eq!(authority.to_string(), "[2001:db8::1]:8080");
+        assert_eq!(Authority::parse(b"443"), Err(BadAuthority::Host(BadHost::Numeric)));
+        assert_eq!(Authority::parse(b"a.test:"), Err(BadAuthority::Port));
+    }
+
+    fn code(error: BadAuthority) -> &'static str {
+        match error {
+            BadAuthority::Shape(_) => "bad_authority",
+            BadAuthority::Host(_) => "bad_host",
+            BadAuthority::Port => "bad_port",
+        }
     }
 }
