@@ -1,1 +1,45 @@
-//! (to be written)
+//! The command line: what was typed, checked, and handed to one command each.
+//! Must not decide anything about traffic; commands print what the library answers. Results go to stdout, all else to
+//! stderr. Called by `main`.
+
+mod args;
+mod check;
+mod inputs;
+mod output;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::{CommandFactory, Parser};
+use clap_complete::generate;
+
+use args::{Args, Command};
+use output::Terminal;
+
+/// How a command ends. Clap's own errors exit with 2 as well.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Yes, valid, allowed; or ended as asked.
+    Yes = 0,
+    /// No, invalid, denied, or a check failed.
+    No = 1,
+    /// Wrong usage, or input that cannot be read.
+    Unusable = 2,
+}
+
+/// Runs the command that the process was started with.
+pub fn main() -> ExitCode {
+    let Args { command, run } = Args::parse();
+    let mut terminal = Terminal::of_process();
+    let exit = match command.unwrap_or(Command::Run(run)) {
+        Command::Run(args) => run::run(&args, &mut terminal),
+        Command::Check(args) => check::check(&args, &mut terminal),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);
+            terminal.result(&String::from_utf8_lossy(&script));
+            Exit::Yes
+        }
+    };
+    ExitCode::from(exit as u8)
+}

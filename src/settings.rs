@@ -2,12 +2,23 @@
 //! Must not hold policy: nothing here can open a destination. Layered: built-in values, file, environment.
 //! Called by the commands, which hand the parts to whoever needs them.
 
+mod layers;
+mod listeners;
+mod load;
+mod read;
+mod report;
+mod show;
+mod value;
+mod yaml;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::{Host, Port};
+
+pub use load::{Inputs, load};
 
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,7 +51,7 @@ pub enum Mode {
     Tls { port: UpstreamPort },
     /// Transparent HTTP: the name is the Host.
     Http { port: UpstreamPort },
-    /// A fixed target.
+    /// Bytes that nobody looks at, to a fixed target.
     Tcp { to: (Host, Port) },
 }
 

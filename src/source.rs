@@ -1,1 +1,136 @@
-//! (to be written)
+//! Policy files: read them, watch them, and keep the last good set in force.
+//! Must not judge a request or know the settings; it turns paths into generations of the [`State`].
+//! Called by `run` and `check` for the first load, then by the app, which lets it watch.
+
+mod files;
+mod hint;
+mod look;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::policy::{self, Generation, Loaded, Policy, Problem, Severity, SourceText};
+use crate::state::State;
+
+pub use watch::{Adopt, Outcome, Watch};
+
+/// Where the policy comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PolicySource {
+    /// The policy that is built into the binary; it never changes.
+    Builtin,
+    /// Files, and directories of `*.yaml` and `*.yml`. Never empty.
+    Files(Arc<[PathBuf]>),
+}
+
+/// A set of files that compiled.
+#[derive(Debug)]
+pub struct Compiled {
+    pub policy: Policy,
+    pub warnings: Vec<Problem>,
+    /// What was read, so that warnings can quote it.
+    pub texts: Vec<SourceText>,
+}
+
+/// A set of files that did not.
+#[derive(Clone, Debug)]
+pub struct Rejected {
+    pub cause: Cause,
+    /// All of them, at least one.
+    pub problems: Vec<Problem>,
+    /// As far as they could be read.
+    pub texts: Vec<SourceText>,
+}
+
+/// Why a set of files was rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// Some file could not be read, so that nothing was compiled.
+    Unreadable,
+    /// The files do not make a valid policy, or one of its own `expect` rows failed.
+    Invalid,
+    /// The policy is valid, but this process cannot put it in force (a workload's port is taken).
+    Unfit,
+}
+
+impl PolicySource {
+    /// Reads and compiles everything for the first time.
+    pub fn compile(&self, now: Timestamp) -> Result<Compiled, Rejected> {
+        compile(self.read()?, now, Generation(1), None)
+    }
+
+    /// Puts the first policy in force. The [`Watch`] goes on from exactly these texts.
+    pub fn start(self, compiled: Compiled, now: Timestamp) -> (Arc<State>, Watch) {
+        let state = Arc::new(State::new(compiled.policy, now));
+        (state.clone(), Watch::new(self, state, &compiled.texts))
+    }
+
+    fn read(&self) -> Result<Vec<SourceText>, Rejected> {
+        match self {
+            Self::Builtin => Ok(builtin()),
+            Self::Files(paths) => files::read(paths),
+        }
+    }
+}
+
+impl Rejected {
+    /// All problems as `check` prints them.
+    pub fn render(&self) -> String {
+        render(&self.problems, &self.texts)
+    }
+
+    /// The compiler panicked: our mistake, but the files must say so to the one who waits for them.
+    fn bug(texts: Vec<SourceText>) -> Self {
+        let file = texts.first().map_or_else(|| "policy".into(), |text| text.name.clone());
+        let problem = Problem {
+            severity: Severity::Error,
+            file,
+            span: None,
+            message: "sluicegate failed while compiling this set of files".to_owned(),
+            label: String::new(),
+            help: Some("this is a bug in sluicegate; please report it together with the files".to_owned()),
+        };
+        Self {
+            cause: Cause::Invalid,
+            problems: vec![problem],
+            texts,
+        }
+    }
+}
+
+fn compile(
+    texts: Vec<SourceText>,
+    now: Timestamp,
+    generation: Generation,
+    previous: Option<&Policy>,
+) -> Result<Compiled, Rejected> {
+    match policy::load(&texts, now, generation, previous) {
+        Ok(Loaded { policy, warnings }) => Ok(Compiled {
+            policy,
+            warnings,
+            texts,
+        }),
+        Err(problems) => Err(Rejected {
+            cause: Cause::Invalid,
+            problems,
+            texts,
+        }),
+    }
+}
+
+fn builtin() -> Vec<SourceText> {
+    vec![SourceText {
+        name: "built-in policy".into(),
+        text: "allow: [mcr.microsoft.com]\n".into(),
+    }]
+}
+
+pub(crate) fn render(problems: &[Problem], _texts: &[SourceText]) -> String {
+    problems
+        .iter()
+        .map(|problem| format!("{}: {} ({})\n", problem.file, problem.message, problem.label))
+        .collect()
+}

@@ -67,7 +67,17 @@ impl State {
         self.refused.store(Some(Arc::new(refused)));
     }
 
-    /// Becomes ready whenever a policy has been published.
+    /// The set in force was delivered again; an earlier refusal of another one no longer stands.
+    pub fn restore(&self) {
+        self.refused.store(None);
+    }
+
+    /// Tells everyone who waits that the policy in force now answers differently, because time has passed.
+    pub fn rejudge(&self) {
+        self.changed.send_modify(|_| {});
+    }
+
+    /// Becomes ready whenever a policy has been published, or answers differently by time alone.
     pub fn changes(&self) -> watch::Receiver<Generation> {
         self.changed.subscribe()
     }

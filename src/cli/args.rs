@@ -1,0 +1,72 @@
+//! The command line as it is typed; clap checks its shape and writes its help.
+//! Must not read files or judge values that need them; the commands do.
+//! Called by [`super::main`].
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+
+/// An egress-filtering forward proxy: what the allowlist names gets out, nothing else does.
+///
+/// Without a command it runs. Without any file it runs on a small built-in policy, for clients on this machine only.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluicegate",
+    version,
+    args_conflicts_with_subcommands = true,
+    disable_help_subcommand = true
+)]
+#[command(after_help = "Exit codes: 0 yes, valid, allowed; 1 no, invalid, denied; 2 wrong usage or unreadable input.")]
+pub(super) struct Args {
+    #[command(subcommand)]
+    pub(super) command: Option<Command>,
+    #[command(flatten)]
+    pub(super) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Run the proxy (also what no command means)
+    Run(RunArgs),
+    /// Compile the settings and the policy, lint them and run the policy's own `expect` rows
+    Check(CheckArgs),
+    /// Print a completion script for a shell
+    Completions { shell: Shell },
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct RunArgs {
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct CheckArgs {
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+    /// Exit with 1 if there are warnings
+    #[arg(long)]
+    pub(super) deny_warnings: bool,
+    /// For people, or for machines
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+}
+
+/// Where settings and policy come from.
+#[derive(Debug, ClapArgs)]
+pub(super) struct FileArgs {
+    /// Settings file; without it the built-in settings hold
+    #[arg(short, long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Policy file, or directory of *.yaml; replaces `policy` of the settings, may be repeated
+    #[arg(long, value_name = "PATH")]
+    pub(super) policy: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Output {
+    #[default]
+    Text,
+    Json,
+}

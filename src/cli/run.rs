@@ -1,0 +1,41 @@
+//! `run`: settings, the first policy, then the proxy until it is told to stop.
+//! Must not serve anything itself; it says what will happen and hands over to the app.
+//! Called by [`super::main`].
+
+use jiff::Timestamp;
+
+use crate::source::{Cause, PolicySource, Rejected};
+
+use super::Exit;
+use super::args::RunArgs;
+use super::inputs::Given;
+use super::output::Terminal;
+
+/// Runs the proxy.
+pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
+    let now = Timestamp::now();
+    let started = args.files.read().and_then(|given| {
+        let compiled = given.source.compile(now)?;
+        Ok((given, compiled))
+    });
+    let (given, compiled) = match started {
+        Ok(started) => started,
+        Err(rejected) => return refuse(&rejected, terminal),
+    };
+    let Given { settings, source } = given;
+    terminal.say(&settings.to_string());
+    if source == PolicySource::Builtin {
+        terminal.say("built-in policy");
+    }
+    let watch = source.start(compiled, now);
+    let _ = watch;
+    Exit::Yes
+}
+
+fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {
+    terminal.say(&rejected.render());
+    match rejected.cause {
+        Cause::Unreadable => Exit::Unusable,
+        Cause::Invalid | Cause::Unfit => Exit::No,
+    }
+}

@@ -1,0 +1,359 @@
+//! From a file and the environment to checked settings, or to all problems of both.
+//! Must not start anything; of the process it sees only what [`Inputs`] holds.
+//! Called by every command that needs settings.
+
+use std::ffi::OsString;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::policy::{Problem, Severity, SourceText};
+use crate::source::{Cause, Rejected};
+
+use super::Settings;
+use super::layers::{self, PREFIX, Values, Variables};
+use super::read::Reader;
+use super::report::{BUILTIN, ENVIRONMENT, Report};
+use super::yaml;
+
+/// What settings are made from.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// The settings file.
+    pub file: Option<SourceText>,
+    /// Where relative paths start: the directory of the settings file, or empty for the current one.
+    pub directory: PathBuf,
+    /// The variables whose names begin with `SLUICEGATE__`, sorted by name.
+    pub environment: Vec<(String, String)>,
+}
+
+impl Inputs {
+    /// Reads the file, if there is one, and picks the variables that concern us.
+    pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, Rejected> {
+        let mut environment = Vec::new();
+        for (name, value) in variables {
+            if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+                continue;
+            }
+            match (name.into_string(), value.into_string()) {
+                (Ok(name), Ok(value)) => environment.push((name, value)),
+                (Ok(name), Err(_)) => {
+                    return Err(unreadable(
+                        ENVIRONMENT.into(),
+                        format!("the value of {name} is not UTF-8"),
+                    ));
+                }
+                (Err(name), _) => {
+                    let message = format!("the name of the variable {} is not UTF-8", name.display());
+                    return Err(unreadable(ENVIRONMENT.into(), message));
+                }
+            }
+        }
+        environment.sort();
+        let mut inputs = Self {
+            environment,
+            ..Self::default()
+        };
+        if let Some(path) = file {
+            let name: Arc<str> = path.display().to_string().into();
+            let text = fs::read_to_string(path)
+                .map_err(|error| unreadable(name.clone(), format!("this settings file cannot be read: {error}")))?;
+            inputs.file = Some(SourceText {
+                name,
+                text: text.into(),
+            });
+            inputs.directory = path.parent().map(Path::to_owned).unwrap_or_default();
+        }
+        Ok(inputs)
+    }
+}
+
+/// Layers and checks everything.
+///
+/// # Errors
+/// Every problem of the file and of the environment, each at its place.
+pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
+    let builtin = SourceText {
+        name: BUILTIN.into(),
+        text: BUILTIN_TEXT.into(),
+    };
+    let mut texts = vec![builtin.clone()];
+    texts.extend(inputs.file.clone());
+    let reject = |problems, texts| {
+        Err(Rejected {
+            cause: Cause::Invalid,
+            problems,
+            texts,
+        })
+    };
+    let parsed =
+        yaml::parse(&builtin).and_then(|builtin| Ok((builtin, inputs.file.as_ref().map(yaml::parse).transpose()?)));
+    let (builtin, file) = match parsed {
+        Ok(parsed) => parsed,
+        Err(problem) => return reject(vec![problem], texts),
+    };
+    let mut report = Report::new(inputs.file.as_ref().map_or(BUILTIN.into(), |file| file.name.clone()));
+    let builtin = Values::of_builtin(&builtin);
+    let file = file
+        .map(|root| Values::of_file(&root, &builtin, &mut report))
+        .unwrap_or_default();
+    let variables = Variables::of(&inputs.environment, &builtin, &mut report);
+    texts.push(SourceText {
+        name: ENVIRONMENT.into(),
+        text: variables.text.as_str().into(),
+    });
+    // Twice, so that a variable does not hide the mistake in the file that it replaces.
+    let mut settings = None;
+    for variables in [&Variables::default(), &variables] {
+        let merged = match layers::merge(&builtin, &file, variables) {
+            Ok(merged) => merged,
+            Err(error) => return reject(vec![problem(BUILTIN.into(), error.to_string())], texts),
+        };
+        settings = Reader {
+            merged: &merged,
+            variables,
+            directory: &inputs.directory,
+            report: &mut report,
+        }
+        .settings();
+    }
+    let problems = report.into_problems();
+    match settings {
+        Some(settings) if problems.is_empty() => Ok(settings),
+        _ => reject(problems, texts),
+    }
+}
+
+fn unreadable(file: Arc<str>, message: String) -> Rejected {
+    Rejected {
+        cause: Cause::Unreadable,
+        problems: vec![problem(file, message)],
+        texts: Vec::new(),
+    }
+}
+
+fn problem(file: Arc<str>, message: String) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        file,
+        span: None,
+        message,
+        label: String::new(),
+        help: None,
+    }
+}
+
+/// The built-in settings, as the repository shows them.
+const BUILTIN_TEXT: &str = include_str!("../../config/sluicegate.yaml");
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::settings::{Mode, UpstreamPort};
+
+    #[test]
+    fn the_file_in_the_repository_is_what_is_built_in() {
+        let bare = load(&Inputs::default()).unwrap();
+        let shipped = Inputs {
+            file: Some(text("sluicegate.yaml", BUILTIN_TEXT)),
+            ..Inputs::default()
+        };
+        assert_eq!(load(&shipped).unwrap(), bare);
+        assert_eq!(bare.listeners[0].bind, "127.0.0.1:3128".parse::<SocketAddr>().unwrap());
+        assert_eq!(bare.policy, [PathBuf::from("policy.yaml")]);
+        assert!(bare.listeners.iter().all(|listener| listener.bind.ip().is_loopback()));
+        assert!(bare.admin.ip().is_loopback() && bare.health.ip().is_loopback());
+        assert_eq!(bare.timeouts.lifetime, Duration::ZERO);
+    }
+
+    #[test]
+    fn every_file_of_the_valid_corpus_loads() {
+        for (name, text) in corpus("valid") {
+            let inputs = Inputs {
+                file: Some(self::text(&name, &text)),
+                ..Inputs::default()
+            };
+            load(&inputs).unwrap_or_else(|rejected| panic!("{name}: {}", rejected.render()));
+        }
+    }
+
+    #[test]
+    fn every_file_of_the_invalid_corpus_is_refused_with_all_its_problems() {
+        let mut wrong = Vec::new();
+        for (name, text) in corpus("invalid") {
+            let inputs = Inputs {
+                file: Some(self::text(&name, &text)),
+                ..Inputs::default()
+            };
+            let rejected = load(&inputs).expect_err(&name);
+            let expected: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# expect ")).collect();
+            let found: Vec<_> = rejected.problems.iter().map(|problem| brief(problem, &text)).collect();
+            if found != expected {
+                wrong.push(format!("{name}:\n# expect {}\n", found.join("\n# expect ")));
+            }
+        }
+        assert!(wrong.is_empty(), "found:\n{}", wrong.join("\n"));
+    }
+
+    #[test]
+    fn layers_lie_over_each_other_and_lists_are_replaced_whole() {
+        let mut inputs = valid("cluster");
+        inputs.directory = "/etc/sluicegate".into();
+        inputs.environment = vec![
+            variable("TIMEOUTS__IDLE", "2h"),
+            variable("LIMITS__CONNECTIONS", "17"),
+            variable("LOG__REQUIRED", "false"),
+        ];
+        let settings = load(&inputs).unwrap();
+        assert_eq!(
+            settings.timeouts.idle,
+            Duration::from_hours(2),
+            "the environment over the file"
+        );
+        assert_eq!(
+            settings.timeouts.head,
+            Duration::from_secs(5),
+            "the file over the built-in value"
+        );
+        assert_eq!(settings.timeouts.connect, Duration::from_secs(10), "the built-in value");
+        assert_eq!((settings.limits.connections, settings.limits.per_source), (17, 5000));
+        assert!(!settings.log.required);
+        assert_eq!(settings.listeners.len(), 6);
+        assert_eq!(
+            settings.policy,
+            [
+                PathBuf::from("/etc/sluicegate/policy.yaml"),
+                "/etc/sluicegate/teams".into()
+            ]
+        );
+        let Mode::Explicit { tls: Some(tls) } = &settings.listeners[1].mode else {
+            panic!("no TLS")
+        };
+        assert_eq!(tls.cert, PathBuf::from("/etc/sluicegate/tls/tls.crt"));
+        assert_eq!(tls.client_ca, Some("/etc/ca.pem".into()));
+        assert_eq!(
+            settings.listeners[3].mode,
+            Mode::Tls {
+                port: UpstreamPort::Tproxy
+            }
+        );
+        let servers: Vec<_> = settings.dns.servers.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            servers,
+            ["10.0.0.10:53", "10.0.0.11:5353", "[::1]:53", "[2001:db8::1]:53"]
+        );
+    }
+
+    #[test]
+    fn the_environment_is_judged_like_a_file() {
+        let environment = vec![
+            variable("LISTENERS", "x"),
+            variable("DNS__SERVERS", "10.0.0.10"),
+            variable("TIMEOUT__IDLE", "1h"),
+            variable("LIMITS__CONNECTIONS", "many"),
+            variable("TIMEOUTS__HEAD", "5"),
+            variable("ADMIN__BIND", "127.0.0.1:3128"),
+            variable("DNS", "x"),
+        ];
+        let rejected = load(&Inputs {
+            environment,
+            ..Inputs::default()
+        })
+        .unwrap_err();
+        let text = &rejected.texts.last().unwrap().text;
+        let found: Vec<_> = rejected.problems.iter().map(|problem| brief(problem, text)).collect();
+        assert_eq!(
+            found,
+            [
+                "1:1 `listeners` is a list, and lists are set only by the settings file",
+                "2:1 `dns.servers` is a list, and lists are set only by the settings file",
+                "3:1 the environment has no setting `SLUICEGATE__TIMEOUT__IDLE`",
+                "4:33 this number is out of range",
+                "5:28 `5` is not a duration",
+                "6:25 `admin` and `proxy` would listen on one address",
+                "7:1 the environment has no setting `SLUICEGATE__DNS`",
+            ]
+        );
+        let help = rejected.problems[2].help.as_deref();
+        assert_eq!(help, Some("did you mean `SLUICEGATE__TIMEOUTS__IDLE`?"));
+    }
+
+    #[test]
+    fn a_variable_does_not_hide_a_mistake_in_the_file() {
+        let inputs = Inputs {
+            file: Some(text("x.yaml", "dns: {timeout: 5}\nlimits: 3\n")),
+            environment: vec![variable("DNS__TIMEOUT", "5s"), variable("LIMITS__CONNECTIONS", "5")],
+            ..Inputs::default()
+        };
+        let rejected = load(&inputs).unwrap_err();
+        assert_eq!(rejected.problems.len(), 2, "{:?}", rejected.problems);
+    }
+
+    #[test]
+    fn only_our_variables_are_read_and_a_missing_file_is_unreadable() {
+        let variables = [
+            ("SLUICEGATE_SERVICE_HOST", "10.0.0.1"),
+            ("SLUICEGATE__LOG__FORMAT", "text"),
+            ("PATH", "/bin"),
+        ];
+        let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
+        let inputs = Inputs::read(None, variables.into_iter()).unwrap();
+        assert_eq!(inputs.environment, [variable("LOG__FORMAT", "text")]);
+        let rejected = Inputs::read(Some(Path::new("/nowhere/at/all.yaml")), std::iter::empty()).unwrap_err();
+        assert_eq!(rejected.cause, Cause::Unreadable);
+    }
+
+    fn variable(name: &str, value: &str) -> (String, String) {
+        (format!("{PREFIX}{name}"), value.to_owned())
+    }
+
+    fn text(name: &str, text: &str) -> SourceText {
+        SourceText {
+            name: name.into(),
+            text: text.into(),
+        }
+    }
+
+    fn valid(name: &str) -> Inputs {
+        let (name, text) = corpus("valid")
+            .into_iter()
+            .find(|(file, _)| file == &format!("{name}.yaml"))
+            .unwrap();
+        Inputs {
+            file: Some(self::text(&name, &text)),
+            ..Inputs::default()
+        }
+    }
+
+    fn corpus(kind: &str) -> Vec<(String, String)> {
+        let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("tests/corpus/settings")
+            .join(kind);
+        let files = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap());
+        let files: Vec<_> = files
+            .map(|file| {
+                (
+                    file.file_name().into_string().unwrap(),
+                    fs::read_to_string(file.path()).unwrap(),
+                )
+            })
+            .collect();
+        assert!(!files.is_empty());
+        files
+    }
+
+    /// `line:column message`.
+    fn brief(problem: &Problem, text: &str) -> String {
+        if &*problem.file == BUILTIN {
+            return format!("0:0 {}", problem.message);
+        }
+        let start = problem.span.map_or(0, |span| span.start);
+        let before = &text[..start];
+        let line = before.matches('\n').count() + 1;
+        let column = before.chars().rev().take_while(|letter| *letter != '\n').count() + 1;
+        format!("{line}:{column} {}", problem.message)
+    }
+}

@@ -1,0 +1,230 @@
+//! From merged values to settings: every section but the listeners, each value checked at its place.
+//! Must not know how the layers came together, beyond asking where a value stands.
+//! Called by [`super::load`].
+
+use std::path::{Path, PathBuf};
+
+use config::{Value, ValueKind};
+
+use crate::policy::Span;
+
+use super::layers::Variables;
+use super::report::{Complaint, Layer, Place, Report};
+use super::value::{self, Written, wrong_type};
+use super::{Dns, Limits, Log, LogFormat, LoggedDecisions, Reload, Settings, Timeouts, listeners};
+
+/// Reads merged values.
+#[derive(Debug)]
+pub(super) struct Reader<'a> {
+    pub(super) merged: &'a Value,
+    pub(super) variables: &'a Variables,
+    /// Where relative paths start.
+    pub(super) directory: &'a Path,
+    pub(super) report: &'a mut Report,
+}
+
+impl Reader<'_> {
+    /// `None` where a problem was reported.
+    pub(super) fn settings(&mut self) -> Option<Settings> {
+        let admin = self.read("admin.bind", value::socket);
+        let health = self.read("health.bind", value::socket);
+        let listeners = listeners::read(self, admin, health);
+        let policy = self.policy();
+        let dns = self.dns();
+        let timeouts = self.timeouts();
+        let limits = self.limits();
+        let reload = self.read("reload.grace", value::duration).map(|grace| Reload { grace });
+        let log = self.log();
+        Some(Settings {
+            listeners: listeners?,
+            admin: admin?,
+            health: health?,
+            policy: policy?,
+            dns: dns?,
+            timeouts: timeouts?,
+            limits: limits?,
+            reload: reload?,
+            log: log?,
+        })
+    }
+
+    fn policy(&mut self) -> Option<Vec<PathBuf>> {
+        let items = self.list("policy")?;
+        if items.is_empty() {
+            let complaint = Complaint::new("`policy` names no file", "empty", "name at least one file or directory");
+            self.complain("policy", complaint);
+            return None;
+        }
+        let paths: Vec<_> = items.iter().map(|item| self.path(item)).collect();
+        paths.into_iter().collect()
+    }
+
+    fn dns(&mut self) -> Option<Dns> {
+        let servers = self.list("dns.servers").and_then(|items| {
+            let servers: Vec<_> = items
+                .iter()
+                .map(|item| self.item(item, |written| written.server(53)))
+                .collect();
+            servers.into_iter().collect()
+        });
+        let timeout = self.read("dns.timeout", |written| {
+            let zero = Complaint::new(
+                "questions to DNS servers need a time-out",
+                "0 is none",
+                "write for example 2s",
+            );
+            value::duration(written).and_then(|timeout| if timeout.is_zero() { Err(zero) } else { Ok(timeout) })
+        });
+        let cache = self.read("dns.cache", |written| written.count(0));
+        let min_ttl = self.read("dns.min_ttl", value::duration);
+        let max_ttl = self.read("dns.max_ttl", value::duration);
+        let stale = self.read("dns.stale", value::duration);
+        let (min_ttl, max_ttl) = (min_ttl?, max_ttl?);
+        if min_ttl > max_ttl {
+            let help = "lower `min_ttl` or raise `max_ttl`";
+            let complaint = Complaint::new("`dns.min_ttl` is more than `dns.max_ttl`", "these two do not fit", help);
+            // At the one that somebody wrote.
+            let built_in = self.place("dns.max_ttl").layer == Layer::Builtin;
+            self.complain(if built_in { "dns.min_ttl" } else { "dns.max_ttl" }, complaint);
+            return None;
+        }
+        Some(Dns {
+            servers: servers?,
+            timeout: timeout?,
+            cache: cache?,
+            min_ttl,
+            max_ttl,
+            stale: stale?,
+        })
+    }
+
+    fn timeouts(&mut self) -> Option<Timeouts> {
+        let head = self.read("timeouts.head", value::duration);
+        let connect = self.read("timeouts.connect", value::duration);
+        let half_close = self.read("timeouts.half_close", value::duration);
+        let idle = self.read("timeouts.idle", value::duration);
+        let lifetime = self.read("timeouts.lifetime", value::duration);
+        let drain = self.read("timeouts.drain", value::duration);
+        Some(Timeouts {
+            head: head?,
+            connect: connect?,
+            half_close: half_close?,
+            idle: idle?,
+            lifetime: lifetime?,
+            drain: drain?,
+        })
+    }
+
+    fn limits(&mut self) -> Option<Limits> {
+        let connections = self.read("limits.connections", |written| written.count(1));
+        let per_source = self.read("limits.per_source", |written| written.count(1));
+        Some(Limits {
+            connections: connections?,
+            per_source: per_source?,
+        })
+    }
+
+    fn log(&mut self) -> Option<Log> {
+        let format = self.read("log.format", |written| {
+            let format = written.one_of(&[
+                ("json", Some(LogFormat::Json)),
+                ("text", Some(LogFormat::Text)),
+                ("azure", None),
+            ])?;
+            format.ok_or_else(|| not_yet("the log format `azure`", "write json or text"))
+        });
+        let decisions = self.read("log.decisions", |written| {
+            written.one_of(&[("all", LoggedDecisions::All), ("denied", LoggedDecisions::Denied)])
+        });
+        let required = self.read("log.required", value::yes_or_no);
+        Some(Log {
+            format: format?,
+            decisions: decisions?,
+            required: required?,
+        })
+    }
+
+    /// The value of a path, read by `read`, or a reported complaint.
+    fn read<T>(&mut self, path: &str, read: impl FnOnce(Written<'_>) -> Result<T, Complaint>) -> Option<T> {
+        let kind = self.find(path).map_or(ValueKind::Nil, |value| value.kind.clone());
+        let layer = self.place(path).layer;
+        read(Written { kind: &kind, layer })
+            .map_err(|complaint| self.complain(path, complaint))
+            .ok()
+    }
+
+    pub(super) fn list(&mut self, path: &str) -> Option<Vec<Value>> {
+        match self.find(path).map_or(ValueKind::Nil, |value| value.kind.clone()) {
+            ValueKind::Array(items) => Some(items),
+            other => {
+                self.complain(
+                    path,
+                    wrong_type(&other, "a list", "write [one, two], or one `- item` per line"),
+                );
+                None
+            }
+        }
+    }
+
+    /// One item of a list, or one value below it.
+    pub(super) fn item<T>(
+        &mut self,
+        value: &Value,
+        read: impl FnOnce(Written<'_>) -> Result<T, Complaint>,
+    ) -> Option<T> {
+        let place = place_of(value);
+        let read = read(Written {
+            kind: &value.kind,
+            layer: place.layer,
+        });
+        read.map_err(|complaint| self.report.at_value(place, complaint)).ok()
+    }
+
+    pub(super) fn path(&mut self, value: &Value) -> Option<PathBuf> {
+        let directory = self.directory;
+        self.item(value, |written| {
+            match written.text("a path", "write the path of a file")? {
+                "" => Err(Complaint::new(
+                    "this path is empty",
+                    "empty",
+                    "write the path of a file",
+                )),
+                path => Ok(directory.join(path)),
+            }
+        })
+    }
+
+    fn find(&self, path: &str) -> Option<&Value> {
+        path.split('.').try_fold(self.merged, |value, key| match &value.kind {
+            ValueKind::Table(keys) => keys.get(key),
+            _ => None,
+        })
+    }
+
+    fn place(&self, path: &str) -> Place {
+        let known = self.find(path).and_then(|value| value.origin()?.parse().ok());
+        // What `config` read from the environment says only that.
+        known.or_else(|| self.variables.place(path)).unwrap_or(NOWHERE)
+    }
+
+    pub(super) fn complain(&mut self, path: &str, complaint: Complaint) {
+        let place = self.place(path);
+        self.report.at_value(place, complaint);
+    }
+}
+
+/// What a later version will accept.
+pub(super) fn not_yet(what: &str, help: &str) -> Complaint {
+    Complaint::new(format!("{what} is not in this version"), "not yet", help)
+}
+
+/// Where a value of a list stands; lists come only from files.
+pub(super) fn place_of(value: &Value) -> Place {
+    value.origin().and_then(|origin| origin.parse().ok()).unwrap_or(NOWHERE)
+}
+
+const NOWHERE: Place = Place {
+    layer: Layer::Builtin,
+    key: Span { start: 0, end: 0 },
+    value: Span { start: 0, end: 0 },
+};

@@ -1,0 +1,139 @@
+//! Single values: durations, counts, yes or no, addresses, paths, words out of a list. One spelling each.
+//! Must not guess a unit, a port or a type; what is refused says how it is written.
+//! Called by the readers of the sections and of the listeners.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use config::ValueKind;
+use jiff::SignedDuration;
+
+use super::report::{Complaint, Layer};
+
+/// A value as one layer wrote it. The environment knows only text, so there a number is read from text; in a file it must
+/// be a number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Written<'a> {
+    pub(super) kind: &'a ValueKind,
+    pub(super) layer: Layer,
+}
+
+impl<'a> Written<'a> {
+    pub(super) fn text(self, expected: &str, example: &str) -> Result<&'a str, Complaint> {
+        match self.kind {
+            ValueKind::String(text) => Ok(text),
+            other => Err(wrong_type(other, expected, example)),
+        }
+    }
+
+    /// A number of at least `least`.
+    pub(super) fn count(self, least: usize) -> Result<usize, Complaint> {
+        let read = match self.kind {
+            ValueKind::I64(number) => usize::try_from(*number).ok(),
+            ValueKind::String(text) if self.layer == Layer::Environment => text.parse().ok(),
+            other => return Err(wrong_type(other, "a number", "write digits, without quotes")),
+        };
+        let read = read.filter(|number| (least..=MOST).contains(number));
+        read.ok_or_else(|| {
+            Complaint::new(
+                "this number is out of range",
+                format!("{least} to {MOST}"),
+                "write a number in that range",
+            )
+        })
+    }
+
+    pub(super) fn one_of<T: Copy>(self, words: &[(&str, T)]) -> Result<T, Complaint> {
+        let known = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(", ");
+        let text = self.text("a word", &format!("write one of: {known}"))?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
+        found.ok_or_else(|| {
+            Complaint::new(
+                format!("`{text}` is not known here"),
+                "unknown",
+                format!("write one of: {known}"),
+            )
+        })
+    }
+
+    /// An address, with a port or with the default one.
+    pub(super) fn server(self, default_port: u16) -> Result<SocketAddr, Complaint> {
+        let example =
+            format!("write an address such as 10.0.0.10, or \"10.0.0.10:{default_port}\"; names are not resolved here");
+        let text = self.text("an address", &example)?;
+        let alone = || {
+            text.parse::<IpAddr>()
+                .map(|address| SocketAddr::new(address, default_port))
+        };
+        let bad = |_| {
+            Complaint::new(
+                format!("`{text}` is not an address"),
+                "an address is expected",
+                example.clone(),
+            )
+        };
+        text.parse().or_else(|_| alone()).map_err(bad)
+    }
+}
+
+/// Zero is allowed; what it means is up to the setting.
+pub(super) fn duration(written: Written<'_>) -> Result<Duration, Complaint> {
+    let text = written.text(
+        "a duration",
+        "write a number and a unit, such as 500ms, 10s, 5m, 1h30m; 0s is none",
+    )?;
+    let bad = |label: &str| {
+        Complaint::new(
+            format!("`{text}` is not a duration"),
+            label,
+            "write a number and a unit, such as 500ms, 10s, 5m, 1h30m",
+        )
+    };
+    let read = text
+        .parse::<SignedDuration>()
+        .map_err(|_| bad("a number with its unit is expected"))?;
+    let read = Duration::try_from(read).map_err(|_| bad("time does not run backwards"))?;
+    if read > LONGEST {
+        return Err(bad("at most 8784h, a year"));
+    }
+    Ok(read)
+}
+
+pub(super) fn yes_or_no(written: Written<'_>) -> Result<bool, Complaint> {
+    match written.kind {
+        ValueKind::Boolean(value) => Ok(*value),
+        ValueKind::String(text) if written.layer == Layer::Environment && text == "true" => Ok(true),
+        ValueKind::String(text) if written.layer == Layer::Environment && text == "false" => Ok(false),
+        other => Err(wrong_type(other, "true or false", "write true or false")),
+    }
+}
+
+/// An address with its port; port 0 lets the kernel choose.
+pub(super) fn socket(written: Written<'_>) -> Result<SocketAddr, Complaint> {
+    let example = "write \"127.0.0.1:3128\" or, for IPv6, \"[::1]:3128\", in quotes; names are not resolved here";
+    let text = written.text("an address with a port", example)?;
+    text.parse().map_err(|_| {
+        Complaint::new(
+            format!("`{text}` is not an address with a port"),
+            "address:port is expected",
+            example,
+        )
+    })
+}
+
+/// What stands where something else was expected.
+pub(super) fn wrong_type(found: &ValueKind, expected: &str, help: &str) -> Complaint {
+    let found = match found {
+        ValueKind::Nil => "nothing",
+        ValueKind::Boolean(_) => "true or false",
+        ValueKind::String(_) => "a text",
+        ValueKind::Table(_) => "a map",
+        ValueKind::Array(_) => "a list",
+        _ => "a number",
+    };
+    Complaint::new(format!("{expected} is expected"), format!("this is {found}"), help)
+}
+
+/// Far beyond any use, and far from where clocks overflow.
+const LONGEST: Duration = Duration::from_hours(366 * 24);
+const MOST: usize = 100_000_000;

@@ -1,0 +1,171 @@
+//! From paths to texts: every policy file of a set, whole, in a fixed order.
+//! Must not skip what it cannot read: a missing, empty or unreadable path is a problem, never an empty policy.
+//! Called by the first load and by the watch, off the async threads.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::policy::{Problem, Severity, SourceText};
+
+use super::{Cause, Rejected};
+
+/// Reads all files that the paths name: files as they are, directories for the files in them that end in `.yaml` or
+/// `.yml`, sorted by name. Entries that begin with a dot are left out (a mounted ConfigMap keeps its versions there),
+/// symbolic links are followed.
+pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<SourceText>, Rejected> {
+    let mut set = Set::default();
+    for path in paths {
+        set.add_path(path);
+    }
+    if set.problems.is_empty() {
+        Ok(set.texts)
+    } else {
+        Err(Rejected {
+            cause: Cause::Unreadable,
+            problems: set.problems,
+            texts: set.texts,
+        })
+    }
+}
+
+/// The files of a path in their order, without reading them.
+pub(super) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
+    if !fs::metadata(path)?.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let mut files = Vec::new();
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let hidden = name.as_encoded_bytes().starts_with(b".");
+        let policy = Path::new(&name)
+            .extension()
+            .is_some_and(|kind| kind == "yaml" || kind == "yml");
+        if policy && !hidden {
+            files.push(path.join(name));
+        }
+    }
+    files.sort();
+    Ok(files)
+}
+
+/// A set of files as it is being read.
+#[derive(Default)]
+struct Set {
+    texts: Vec<SourceText>,
+    problems: Vec<Problem>,
+    bytes: u64,
+    /// Device and inode of what was read, and under which name.
+    seen: HashMap<(u64, u64), String>,
+}
+
+impl Set {
+    fn add_path(&mut self, path: &Path) {
+        match list(path) {
+            Ok(files) if files.is_empty() => self.problem(
+                path,
+                "this directory holds no policy file",
+                "put at least one *.yaml file into it; a policy that denies everything is `allow: []`",
+            ),
+            Ok(files) => files.iter().for_each(|file| self.add_file(file)),
+            Err(error) => self.failed(path, &error),
+        }
+    }
+
+    fn add_file(&mut self, path: &Path) {
+        if self.texts.len() >= MAX_FILES {
+            // Said once: the next file over the limit would say the same.
+            if self.texts.len() == MAX_FILES && !self.problems.iter().any(|problem| problem.message == TOO_MANY_FILES) {
+                self.problem(path, TOO_MANY_FILES, "join some of them; a policy may have 1000 files");
+            }
+            return;
+        }
+        match self.text(path) {
+            Ok(Some(text)) => self.texts.push(text),
+            Ok(None) => {}
+            Err(error) => self.failed(path, &error),
+        }
+    }
+
+    /// `None` where a problem was noted.
+    fn text(&mut self, path: &Path) -> io::Result<Option<SourceText>> {
+        let found = fs::metadata(path)?;
+        if !found.is_file() {
+            self.problem(
+                path,
+                "this is not a regular file",
+                "name a file, or a directory of *.yaml files",
+            );
+            return Ok(None);
+        }
+        if let Some(first) = self.seen.insert((found.dev(), found.ino()), path.display().to_string()) {
+            let message = format!("this is the same file as `{first}`");
+            self.problem(path, &message, "name each policy file once");
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        let room = MAX_BYTES.saturating_sub(self.bytes);
+        let length = File::open(path)?.take(room + 1).read_to_end(&mut bytes)? as u64;
+        if length > room {
+            self.problem(
+                path,
+                "the policy is larger than 32 MiB",
+                "split off what this cluster does not need",
+            );
+            return Ok(None);
+        }
+        self.bytes += length;
+        match String::from_utf8(bytes) {
+            Ok(text) => Ok(Some(SourceText {
+                name: name(path),
+                text: text.into(),
+            })),
+            Err(error) => {
+                let at = error.utf8_error().valid_up_to();
+                let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
+                self.problem(path, &format!("line {line} is not UTF-8"), "save the file as UTF-8");
+                Ok(None)
+            }
+        }
+    }
+
+    fn failed(&mut self, path: &Path, error: &io::Error) {
+        let (message, help) = match error.kind() {
+            io::ErrorKind::NotFound => (
+                "there is no such file or directory".to_owned(),
+                "a missing policy never means \"allow\"; create the file, or name another with --policy",
+            ),
+            io::ErrorKind::PermissionDenied => (
+                "this cannot be read: permission denied".to_owned(),
+                "let the user that sluicegate runs as read it",
+            ),
+            _ => (
+                format!("this cannot be read: {error}"),
+                "check the path and its file system",
+            ),
+        };
+        self.problem(path, &message, help);
+    }
+
+    fn problem(&mut self, path: &Path, message: &str, help: &str) {
+        self.problems.push(Problem {
+            severity: Severity::Error,
+            file: name(path),
+            span: None,
+            message: message.to_owned(),
+            label: String::new(),
+            help: Some(help.to_owned()),
+        });
+    }
+}
+
+fn name(path: &Path) -> Arc<str> {
+    path.display().to_string().into()
+}
+
+const TOO_MANY_FILES: &str = "this file is one too many";
+const MAX_FILES: usize = 1000;
+const MAX_BYTES: u64 = 32 * 1024 * 1024;

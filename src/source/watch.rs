@@ -1,0 +1,306 @@
+//! Watches the policy files and brings each valid new set into force, within a second of its last write.
+//! Must not let go of a good policy: whatever is wrong with the files, the one in force stays, and the refusal is said.
+//! Called once, by the app, as a task that ends with the process.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::resume_unwind;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::Notify;
+use tokio::task::spawn_blocking;
+use tokio::time::{MissedTickBehavior, interval, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info, warn};
+
+use crate::policy::{Generation, Policy, Problem, SourceText};
+use crate::state::{RefusedLoad, State};
+
+use super::hint::Hint;
+use super::look::Look;
+use super::{Cause, Compiled, PolicySource, Rejected, compile, files, render};
+
+/// What the rest of the process does around a new policy.
+pub trait Adopt: Send {
+    /// What was prepared: sockets that are bound and not yet served.
+    type Ready: Send;
+
+    /// Does everything that can fail before the policy comes into force: all of it, or nothing with every problem.
+    fn prepare(&mut self, policy: &Policy) -> impl Future<Output = Result<Self::Ready, Vec<Problem>>> + Send;
+
+    /// The policy is in force: serve what was prepared, close what is no longer wanted.
+    fn commit(&mut self, ready: Self::Ready);
+
+    /// Told of the outcome of every load after the first, for the metrics.
+    fn loaded(&mut self, outcome: Outcome) {
+        let _ = outcome;
+    }
+}
+
+/// How a load ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    Accepted(Generation),
+    Refused(Cause),
+    /// The files are again those in force, after others had been refused.
+    Restored,
+}
+
+/// Follows the files of a policy.
+#[derive(Debug)]
+pub struct Watch {
+    source: PolicySource,
+    state: Arc<State>,
+    /// Of the texts in force.
+    in_force: Fingerprint,
+    /// Of the texts, or of the problems in reading them, that were judged last.
+    judged: Fingerprint,
+    /// As of the last reading.
+    look: Option<Look>,
+    force: Arc<Notify>,
+    /// The moment at which time alone next changes an answer.
+    next_change: Option<Timestamp>,
+    clock: fn() -> Timestamp,
+}
+
+/// Tells texts from one another; a hash suffices, since who writes them can also write what they mean.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Fingerprint(u64);
+
+impl Watch {
+    pub(super) fn new(source: PolicySource, state: Arc<State>, texts: &[SourceText]) -> Self {
+        let in_force = Fingerprint::of_texts(texts);
+        let clock = Timestamp::now;
+        let next_change = state.policy().next_change(clock());
+        Self {
+            source,
+            state,
+            in_force,
+            judged: in_force,
+            look: None,
+            force: Arc::default(),
+            next_change,
+            clock,
+        }
+    }
+
+    /// Notified, it makes the watch read the files at once and judge them even if they were refused before, as SIGHUP does.
+    pub fn force(&self) -> Arc<Notify> {
+        self.force.clone()
+    }
+
+    /// Runs until stopped.
+    pub async fn run<A: Adopt>(mut self, mut adopt: A, stop: CancellationToken) {
+        let mut hangup = signal(SignalKind::hangup())
+            .inspect_err(|error| warn!("SIGHUP will not reload the policy: {error}"))
+            .ok();
+        let mut hint = self.hint();
+        let mut tick = interval(POLL);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            let forced = tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = hung_up(hangup.as_mut()) => true,
+                () = self.force.notified() => true,
+                () = hint.moved() => false,
+                _ = tick.tick() => false,
+            };
+            self.expire();
+            match stop.run_until_cancelled(self.turn(forced, &mut adopt)).await {
+                // New directories may have come into play.
+                Some(true) => hint = self.hint(),
+                Some(false) => {}
+                None => return,
+            }
+        }
+    }
+
+    fn hint(&self) -> Hint {
+        match &self.source {
+            PolicySource::Builtin => Hint::around(&[]),
+            PolicySource::Files(paths) => Hint::around(paths),
+        }
+    }
+
+    /// Tells who holds tunnels that time alone changed an answer.
+    fn expire(&mut self) {
+        let now = (self.clock)();
+        if self.next_change.is_some_and(|at| at <= now) {
+            info!("a rule or the report mode has expired; open tunnels are judged again");
+            self.next_change = self.state.policy().next_change(now);
+            self.state.rejudge();
+        }
+    }
+
+    /// Looks once, and loads what has changed. Says whether anything has.
+    async fn turn<A: Adopt>(&mut self, forced: bool, adopt: &mut A) -> bool {
+        let PolicySource::Files(paths) = &self.source else {
+            if forced {
+                info!("the built-in policy is in force; there is nothing to reload");
+            }
+            return false;
+        };
+        let paths = paths.clone();
+        if !forced && self.is_unchanged(look(&paths).await) {
+            return false;
+        }
+        let (look, read) = read_stable(&paths).await;
+        self.look = Some(look);
+        let fingerprint = match &read {
+            Ok(texts) => Fingerprint::of_texts(texts),
+            Err(rejected) => Fingerprint::of_problems(&rejected.problems),
+        };
+        if fingerprint == self.judged && !forced {
+            return false;
+        }
+        self.judged = fingerprint;
+        if fingerprint == self.in_force {
+            self.restore(adopt);
+            return true;
+        }
+        let loaded = match read {
+            Ok(texts) => self.load(texts, adopt).await,
+            Err(rejected) => Err(rejected),
+        };
+        match loaded {
+            Ok(()) => self.in_force = fingerprint,
+            Err(rejected) => self.refuse(&rejected, adopt),
+        }
+        true
+    }
+
+    fn is_unchanged(&self, look: Look) -> bool {
+        look.is_settled(SystemTime::now()) && self.look.as_ref() == Some(&look)
+    }
+
+    async fn load<A: Adopt>(&mut self, texts: Vec<SourceText>, adopt: &mut A) -> Result<(), Rejected> {
+        let previous = self.state.policy();
+        let now = (self.clock)();
+        let compiled = {
+            let (texts, previous) = (texts.clone(), previous.clone());
+            spawn_blocking(move || compile(texts, now, previous.generation().next(), Some(&previous)))
+        };
+        let Compiled {
+            policy,
+            warnings,
+            texts,
+        } = compiled.await.unwrap_or_else(|_| Err(Rejected::bug(texts)))?;
+        let ready = match adopt.prepare(&policy).await {
+            Ok(ready) => ready,
+            Err(problems) => {
+                return Err(Rejected {
+                    cause: Cause::Unfit,
+                    problems,
+                    texts,
+                });
+            }
+        };
+        let now = (self.clock)();
+        self.next_change = policy.next_change(now);
+        self.state.publish(policy, now);
+        adopt.commit(ready);
+        let policy = self.state.policy();
+        info!(
+            "generation {} is in force, {} rules",
+            policy.generation(),
+            policy.rules().len()
+        );
+        if !warnings.is_empty() {
+            warn!("{}", render(&warnings, &texts));
+        }
+        adopt.loaded(Outcome::Accepted(policy.generation()));
+        Ok(())
+    }
+
+    fn refuse<A: Adopt>(&self, rejected: &Rejected, adopt: &mut A) {
+        let problems = rejected.render();
+        let generation = self.state.policy().generation();
+        error!("the new policy is refused, generation {generation} stays in force\n{problems}");
+        self.state.refuse(RefusedLoad {
+            at: (self.clock)(),
+            problems,
+        });
+        adopt.loaded(Outcome::Refused(rejected.cause));
+    }
+
+    /// The files are those in force: nothing to load, but a refusal of others no longer stands.
+    fn restore<A: Adopt>(&self, adopt: &mut A) {
+        let generation = self.state.policy().generation();
+        if self.state.refused().is_some() {
+            self.state.restore();
+            info!("the policy files are again those of generation {generation}, which stayed in force");
+            adopt.loaded(Outcome::Restored);
+        } else {
+            info!("the policy files have not changed; generation {generation} stays in force");
+        }
+    }
+}
+
+impl Fingerprint {
+    fn of_texts(texts: &[SourceText]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for SourceText { name, text } in texts {
+            (name, text).hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
+
+    fn of_problems(problems: &[Problem]) -> Self {
+        let mut hasher = DefaultHasher::new();
+        for problem in problems {
+            ("problem", &problem.file, &problem.message).hash(&mut hasher);
+        }
+        Self(hasher.finish())
+    }
+}
+
+/// Reads until a set has held still, so that no half-written file and no half-swapped directory is judged.
+async fn read_stable(paths: &Arc<[PathBuf]>) -> (Look, Result<Vec<SourceText>, Rejected>) {
+    loop {
+        let read = {
+            let paths = paths.clone();
+            blocking(move || (Look::at(&paths), files::read(&paths)))
+        };
+        let (before, read) = read.await;
+        sleep(STILL).await;
+        if look(paths).await == before {
+            return (before, read);
+        }
+    }
+}
+
+async fn look(paths: &Arc<[PathBuf]>) -> Look {
+    let paths = paths.clone();
+    blocking(move || Look::at(&paths)).await
+}
+
+/// Runs what touches files off the async threads; a panic in it goes on here.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(failed) => match failed.try_into_panic() {
+            Ok(panic) => resume_unwind(panic),
+            // The runtime is going away, and this task with it.
+            Err(_) => std::future::pending().await,
+        },
+    }
+}
+
+async fn hung_up(signal: Option<&mut Signal>) {
+    let received = match signal {
+        Some(signal) => signal.recv().await,
+        None => None,
+    };
+    if received.is_none() {
+        std::future::pending().await
+    }
+}
+
+/// How often the files are looked at where no hint comes.
+const POLL: Duration = Duration::from_millis(500);
+/// How long files must hold still before they are judged.
+const STILL: Duration = Duration::from_millis(60);
