@@ -59,9 +59,9 @@ pub enum Mode {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UpstreamPort {
     Fixed(Port),
-    /// The original destination of a REDIRECTed connection (SO_ORIGINAL_DST).
+    /// The original destination of a connection that REDIRECT sent here (`SO_ORIGINAL_DST`).
     Redirect,
-    /// The local address of a TPROXYed connection.
+    /// The local address of a connection that TPROXY sent here.
     Tproxy,
 }
 

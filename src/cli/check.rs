@@ -6,54 +6,76 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::policy::{Problem, Severity, SourceText};
-use crate::source::{Cause, Compiled, PolicySource, Rejected};
+use crate::source::{Cause, Compiled, PolicySource, Rejected, render};
 
 use super::Exit;
-use super::args::{CheckArgs, Output};
+use super::args::{CheckArgs, FileArgs, Output};
 use super::output::Terminal;
 
 /// Checks settings and policy.
 pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
-    let given = match args.files.read() {
-        Ok(given) => given,
-        Err(rejected) => return report(args, &Findings::of(Err(rejected)), terminal),
-    };
-    if given.source == PolicySource::Builtin {
-        terminal
-            .say("there is no policy.yaml here, and neither --policy nor --config names one; nothing was checked\n");
+    let Some(findings) = Findings::of(&args.files) else {
+        terminal.say(NOTHING);
         return Exit::Unusable;
+    };
+    let exit = findings.exit(args.deny_warnings);
+    match args.output {
+        Output::Text => {
+            terminal.say(&render(&findings.problems, &findings.texts));
+            terminal.result(&findings.summary());
+        }
+        Output::Json => terminal.result(&findings.json(exit)),
     }
-    report(args, &Findings::of(given.source.compile(Timestamp::now())), terminal)
+    exit
 }
 
 /// What was found in a set of files.
+#[derive(Default)]
 struct Findings {
-    cause: Option<Cause>,
+    /// Why something was rejected, the settings or the policy.
+    causes: Vec<Cause>,
     problems: Vec<Problem>,
     texts: Vec<SourceText>,
     rules: usize,
 }
 
 impl Findings {
-    fn of(compiled: Result<Compiled, Rejected>) -> Self {
-        match compiled {
+    /// `None` where no policy file is named or there.
+    fn of(files: &FileArgs) -> Option<Self> {
+        let mut findings = Self::default();
+        let source = match files.read() {
+            Ok(given) => given.source,
+            // Without settings only the command line says where the policy is.
+            Err(rejected) => {
+                findings.reject(rejected);
+                if files.policy.is_empty() {
+                    return Some(findings);
+                }
+                PolicySource::Files(files.policy.as_slice().into())
+            }
+        };
+        if source == PolicySource::Builtin {
+            return None;
+        }
+        match source.compile(Timestamp::now()) {
             Ok(Compiled {
                 policy,
                 warnings,
                 texts,
-            }) => Self {
-                cause: None,
-                problems: warnings,
-                texts,
-                rules: policy.rules().len(),
-            },
-            Err(Rejected { cause, problems, texts }) => Self {
-                cause: Some(cause),
-                problems,
-                texts,
-                rules: 0,
-            },
+            }) => {
+                findings.rules = policy.rules().len();
+                findings.problems.extend(warnings);
+                findings.texts.extend(texts);
+            }
+            Err(rejected) => findings.reject(rejected),
         }
+        Some(findings)
+    }
+
+    fn reject(&mut self, Rejected { cause, problems, texts }: Rejected) {
+        self.causes.push(cause);
+        self.problems.extend(problems);
+        self.texts.extend(texts);
     }
 
     fn count(&self, severity: Severity) -> usize {
@@ -64,85 +86,104 @@ impl Findings {
     }
 
     fn exit(&self, deny_warnings: bool) -> Exit {
-        match self.cause {
-            Some(Cause::Unreadable) => Exit::Unusable,
-            Some(Cause::Invalid | Cause::Unfit) => Exit::No,
-            None if deny_warnings && !self.problems.is_empty() => Exit::No,
-            None => Exit::Yes,
+        if self.causes.contains(&Cause::Unreadable) {
+            Exit::Unusable
+        } else if !self.causes.is_empty() || (deny_warnings && !self.problems.is_empty()) {
+            Exit::No
+        } else {
+            Exit::Yes
         }
     }
 
-    /// One line: `2 errors, 1 warning in 3 files`, or `valid: 12 rules in 1 file`.
+    /// `2 errors, 1 warning in 3 files`, or `valid: 12 rules in 1 file`.
     fn summary(&self) -> String {
-        let files = counted(self.texts.len(), "file");
-        let found = [(Severity::Error, "error"), (Severity::Warning, "warning")]
-            .map(|(severity, noun)| (self.count(severity), noun));
-        let found: Vec<_> = found
-            .into_iter()
-            .filter(|(count, _)| *count > 0)
-            .map(|(count, noun)| counted(count, noun))
-            .collect();
-        let rules = (self.cause.is_none()).then(|| format!("valid: {}", counted(self.rules, "rule")));
-        let parts: Vec<_> = rules.into_iter().chain(found).collect();
-        format!("{} in {files}", parts.join(", "))
+        let mut parts = Vec::new();
+        if self.causes.is_empty() {
+            parts.push(format!("valid: {}", counted(self.rules, "rule")));
+        }
+        for (severity, noun) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
+            match self.count(severity) {
+                0 => {}
+                count => parts.push(counted(count, noun)),
+            }
+        }
+        format!("{} in {}", parts.join(", "), counted(self.files().len(), "file"))
+    }
+
+    /// Those that were read, and those that could not be.
+    fn files(&self) -> Vec<&str> {
+        let mut files: Vec<&str> = self.texts.iter().map(|text| &*text.name).collect();
+        for problem in &self.problems {
+            if !files.contains(&&*problem.file) {
+                files.push(&problem.file);
+            }
+        }
+        files
+    }
+
+    fn json(&self, exit: Exit) -> String {
+        let report = Report {
+            valid: exit == Exit::Yes,
+            errors: self.count(Severity::Error),
+            warnings: self.count(Severity::Warning),
+            rules: self.rules,
+            files: self.files(),
+            problems: self
+                .problems
+                .iter()
+                .map(|problem| Entry::of(problem, &self.texts))
+                .collect(),
+        };
+        // Strings and numbers always serialize.
+        serde_json::to_string_pretty(&report).unwrap_or_default()
     }
 }
 
-fn report(args: &CheckArgs, findings: &Findings, terminal: &mut Terminal) -> Exit {
-    let exit = findings.exit(args.deny_warnings);
-    match args.output {
-        Output::Text => {
-            terminal.say(&crate::source::render(&findings.problems, &findings.texts));
-            terminal.result(&findings.summary());
+#[derive(Serialize)]
+struct Report<'a> {
+    valid: bool,
+    errors: usize,
+    warnings: usize,
+    rules: usize,
+    files: Vec<&'a str>,
+    problems: Vec<Entry<'a>>,
+}
+
+/// A problem for machines. Line and column count from 1, columns in characters; absent where the whole file is meant.
+#[derive(Serialize)]
+struct Entry<'a> {
+    severity: &'static str,
+    file: &'a str,
+    line: Option<usize>,
+    column: Option<usize>,
+    message: &'a str,
+    label: &'a str,
+    help: Option<&'a str>,
+}
+
+impl<'a> Entry<'a> {
+    fn of(problem: &'a Problem, texts: &[SourceText]) -> Self {
+        let text = texts.iter().find(|text| text.name == problem.file);
+        let start = text
+            .zip(problem.span)
+            .and_then(|(text, span)| text.text.get(..span.start));
+        Self {
+            severity: match problem.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+            },
+            file: &problem.file,
+            line: start.map(|before| before.matches('\n').count() + 1),
+            column: start.map(|before| before.chars().rev().take_while(|letter| *letter != '\n').count() + 1),
+            message: &problem.message,
+            label: &problem.label,
+            help: problem.help.as_deref(),
         }
-        Output::Json => terminal.result(&json(findings, exit)),
     }
-    exit
 }
 
 fn counted(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-fn json(findings: &Findings, exit: Exit) -> String {
-    #[derive(Serialize)]
-    struct Report<'a> {
-        valid: bool,
-        errors: usize,
-        warnings: usize,
-        rules: usize,
-        files: Vec<&'a str>,
-        problems: Vec<Entry<'a>>,
-    }
-    #[derive(Serialize)]
-    struct Entry<'a> {
-        severity: &'static str,
-        file: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        line: Option<usize>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        column: Option<usize>,
-        message: &'a str,
-        label: &'a str,
-        help: Option<&'a str>,
-    }
-    let entry = |problem: &'_ Problem| Entry {
-        severity: "error",
-        file: "",
-        line: None,
-        column: None,
-        message: "",
-        label: "",
-        help: None,
-    };
-    let _ = entry;
-    let report = Report {
-        valid: exit == Exit::Yes,
-        errors: findings.count(Severity::Error),
-        warnings: findings.count(Severity::Warning),
-        rules: findings.rules,
-        files: findings.texts.iter().map(|text| &*text.name).collect(),
-        problems: Vec::new(),
-    };
-    serde_json::to_string_pretty(&report).unwrap_or_default()
-}
+const NOTHING: &str = "there is no policy.yaml here, and neither --policy nor --config names one: nothing was checked";

@@ -14,7 +14,6 @@ use super::Settings;
 use super::layers::{self, PREFIX, Values, Variables};
 use super::read::Reader;
 use super::report::{BUILTIN, ENVIRONMENT, Report};
-use super::yaml;
 
 /// What settings are made from.
 #[derive(Clone, Debug, Default)]
@@ -77,42 +76,29 @@ pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
         name: BUILTIN.into(),
         text: BUILTIN_TEXT.into(),
     };
-    let mut texts = vec![builtin.clone()];
-    texts.extend(inputs.file.clone());
-    let reject = |problems, texts| {
-        Err(Rejected {
-            cause: Cause::Invalid,
-            problems,
-            texts,
-        })
-    };
-    let parsed =
-        yaml::parse(&builtin).and_then(|builtin| Ok((builtin, inputs.file.as_ref().map(yaml::parse).transpose()?)));
-    let (builtin, file) = match parsed {
-        Ok(parsed) => parsed,
-        Err(problem) => return reject(vec![problem], texts),
-    };
     let mut report = Report::new(inputs.file.as_ref().map_or(BUILTIN.into(), |file| file.name.clone()));
-    let builtin = Values::of_builtin(&builtin);
+    let known = report.tree(&builtin);
+    let known = known.as_ref().map(Values::of_builtin).unwrap_or_default();
+    let file = inputs.file.as_ref().and_then(|file| report.tree(file));
     let file = file
-        .map(|root| Values::of_file(&root, &builtin, &mut report))
+        .map(|root| Values::of_file(&root, &known, &mut report))
         .unwrap_or_default();
-    let variables = Variables::of(&inputs.environment, &builtin, &mut report);
-    texts.push(SourceText {
-        name: ENVIRONMENT.into(),
-        text: variables.text.as_str().into(),
-    });
+    let variables = Variables::of(&inputs.environment, &known, &mut report);
     // Twice, so that a variable does not hide the mistake in the file that it replaces.
     let mut settings = None;
     for variables in [&Variables::default(), &variables] {
-        let merged = match layers::merge(&builtin, &file, variables) {
-            Ok(merged) => merged,
-            Err(error) => return reject(vec![problem(BUILTIN.into(), error.to_string())], texts),
+        let merged = layers::merge(&known, &file, variables);
+        let Some(merged) = merged
+            .map_err(|error| report.push(problem(BUILTIN.into(), error.to_string())))
+            .ok()
+        else {
+            continue;
         };
+        let directory = &inputs.directory;
         settings = Reader {
             merged: &merged,
             variables,
-            directory: &inputs.directory,
+            directory,
             report: &mut report,
         }
         .settings();
@@ -120,7 +106,19 @@ pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
     let problems = report.into_problems();
     match settings {
         Some(settings) if problems.is_empty() => Ok(settings),
-        _ => reject(problems, texts),
+        _ => {
+            let environment = SourceText {
+                name: ENVIRONMENT.into(),
+                text: variables.text.into(),
+            };
+            let mut texts: Vec<_> = inputs.file.clone().into_iter().chain([environment, builtin]).collect();
+            texts.retain(|text| problems.iter().any(|problem| problem.file == text.name));
+            Err(Rejected {
+                cause: Cause::Invalid,
+                problems,
+                texts,
+            })
+        }
     }
 }
 
@@ -263,7 +261,7 @@ mod tests {
             ..Inputs::default()
         })
         .unwrap_err();
-        let text = &rejected.texts.last().unwrap().text;
+        let text = &rejected.texts[0].text;
         let found: Vec<_> = rejected.problems.iter().map(|problem| brief(problem, text)).collect();
         assert_eq!(
             found,

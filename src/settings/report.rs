@@ -6,7 +6,9 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::policy::{Problem, Severity, Span};
+use crate::policy::{Problem, Severity, SourceText, Span};
+
+use super::yaml::{self, Node};
 
 /// Where a value stands. Written as text it travels through the merge as the value's origin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,6 +68,18 @@ impl Report {
         self.at(place.layer, place.key, complaint);
     }
 
+    /// The tree of a file, or its one mistake that leaves no tree.
+    pub(super) fn tree(&mut self, text: &SourceText) -> Option<Node> {
+        yaml::parse(text).map_err(|problem| self.push(problem)).ok()
+    }
+
+    pub(super) fn push(&mut self, problem: Problem) {
+        // A file is judged with and without the environment over it.
+        if !self.problems.contains(&problem) {
+            self.problems.push(problem);
+        }
+    }
+
     /// All problems, in the order of the places.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems.sort_by_key(|problem| {
@@ -91,10 +105,7 @@ impl Report {
             label,
             help: Some(help),
         };
-        // A file is judged with and without the environment over it.
-        if !self.problems.contains(&problem) {
-            self.problems.push(problem);
-        }
+        self.push(problem);
     }
 }
 

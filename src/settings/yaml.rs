@@ -39,7 +39,7 @@ pub(super) fn parse(source: &SourceText) -> Result<Node, Problem> {
         Err(error) => {
             let message = error.to_string();
             let message = message.lines().next().unwrap_or_default().to_owned();
-            let span = error.location().map(|at| span(at));
+            let span = error.location().map(span);
             Err(Problem {
                 severity: Severity::Error,
                 file: source.name.clone(),

@@ -42,7 +42,7 @@ impl Hint {
     /// Returns when something moved; never, where there are no hints.
     pub(super) async fn moved(&mut self) {
         if self.events.recv().await.is_none() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 }

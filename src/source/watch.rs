@@ -145,7 +145,7 @@ impl Watch {
             return false;
         };
         let paths = paths.clone();
-        if !forced && self.is_unchanged(look(&paths).await) {
+        if !forced && self.is_unchanged(&look(&paths).await) {
             return false;
         }
         let (look, read) = read_stable(&paths).await;
@@ -173,8 +173,8 @@ impl Watch {
         true
     }
 
-    fn is_unchanged(&self, look: Look) -> bool {
-        look.is_settled(SystemTime::now()) && self.look.as_ref() == Some(&look)
+    fn is_unchanged(&self, look: &Look) -> bool {
+        look.is_settled(SystemTime::now()) && self.look.as_ref() == Some(look)
     }
 
     async fn load<A: Adopt>(&mut self, texts: Vec<SourceText>, adopt: &mut A) -> Result<(), Rejected> {
@@ -296,7 +296,7 @@ async fn hung_up(signal: Option<&mut Signal>) {
         None => None,
     };
     if received.is_none() {
-        std::future::pending().await
+        std::future::pending::<()>().await;
     }
 }
 
