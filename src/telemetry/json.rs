@@ -22,17 +22,20 @@ pub fn moment(at: Timestamp) -> String {
 
 /// Appends one line.
 pub(super) fn line(record: &impl Serialize, out: &mut Vec<u8>) {
-    let before = out.len();
-    if record
-        .serialize(&mut serde_json::Serializer::with_formatter(&mut *out, Ascii))
-        .is_err()
-    {
-        // Writing into memory does not fail, and the records hold nothing that JSON cannot; but half a line would
-        // spoil the next one.
-        out.truncate(before);
-        return;
-    }
+    append(record, out);
     out.push(b'\n');
+}
+
+/// Appends JSON in printable ASCII.
+pub fn append(value: &impl Serialize, out: &mut Vec<u8>) {
+    let before = out.len();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut *out, Ascii);
+    if value.serialize(&mut serializer).is_err() {
+        // Memory does not fail, and nothing that is shown holds what JSON cannot; but half a value would spoil what
+        // follows it.
+        out.truncate(before);
+        out.extend_from_slice(b"{}");
+    }
 }
 
 /// The keys of a decision record. Absent means: not known, or does not apply. Never null.
@@ -174,8 +177,7 @@ pub(super) fn milliseconds(time: Duration) -> f64 {
 }
 
 /// Writes everything beyond ASCII, and DEL, as `\uXXXX`; `serde_json` escapes the other control characters itself.
-#[derive(Clone, Copy, Debug)]
-pub struct Ascii;
+struct Ascii;
 
 impl Formatter for Ascii {
     fn write_string_fragment<W>(&mut self, writer: &mut W, fragment: &str) -> io::Result<()>

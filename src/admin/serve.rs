@@ -1,0 +1,78 @@
+//! Serves pages on a listener: few connections, short ones, and an end that does not wait for slow clients.
+//! Must not give one client much: heads have a time limit, connections have one, and there is a number of them.
+//! Called once for each of the two listeners.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+/// Returns after `stop`, when the requests in flight are answered or [`FINISH`] has passed.
+pub(super) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let tasks = TaskTracker::new();
+    stop.run_until_cancelled(accept(listener, router, &stop, &tasks)).await;
+    tasks.close();
+    // Connections give themselves up in that time; this is only the wait for them.
+    tasks.wait().await;
+}
+
+async fn accept(listener: TcpListener, router: Router, stop: &CancellationToken, tasks: &TaskTracker) {
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    loop {
+        // Never closed, so there is always a place at some time; those who wait stay in the kernel's queue.
+        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+            return;
+        };
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let (router, stop) = (router.clone(), stop.clone());
+                tasks.spawn(async move {
+                    connection(stream, router, stop).await;
+                    drop(place);
+                });
+            }
+            Err(error) => {
+                // Out of descriptors, most likely; the proxy's own listeners say so loudly.
+                tracing::debug!(%error, "accept");
+                sleep(BACK_OFF).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) {
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD)
+        .max_headers(MAX_HEADERS)
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+    let mut served = std::pin::pin!(served);
+    tokio::select! {
+        // What went wrong with one client of these pages is of no interest to anyone.
+        _ = served.as_mut() => return,
+        () = sleep(LIFETIME) => {}
+        () = stop.cancelled() => {}
+    }
+    served.as_mut().graceful_shutdown();
+    let _ = timeout(FINISH, served).await;
+}
+
+/// Connections to one listener. Far more than probes and scrapes need, far less than would hurt.
+const MAX_CONNECTIONS: usize = 128;
+/// For one request head, from the moment the connection is ready for it.
+const HEAD: Duration = Duration::from_secs(10);
+const MAX_HEADERS: usize = 64;
+/// Of a connection; the request that is being answered then is finished.
+const LIFETIME: Duration = Duration::from_mins(1);
+/// For the last request of a connection.
+const FINISH: Duration = Duration::from_secs(2);
+/// After an error of accept.
+const BACK_OFF: Duration = Duration::from_millis(200);
