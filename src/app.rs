@@ -1,1 +1,430 @@
-//! (to be written)
+//! The process: binds every socket, returns its addresses, then runs until a signal and drains.
+//! Must not read policy files or print; it wires state, proxy, admin and the policy watch together.
+//! Called by the `run` command, and by nothing else.
+
+mod ports;
+mod shutdown;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use thiserror::Error;
+use tokio::net::TcpListener;
+use tokio::runtime::{self, Runtime};
+use tokio::time::{Instant, interval, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::ports::WorkloadPorts;
+use crate::admin;
+use crate::net::{self, Resolver};
+use crate::policy::Mode;
+use crate::proxy::Proxy;
+use crate::proxy::accept::{Bound, accept};
+use crate::proxy::session::Front;
+use crate::proxy::tls::Certificates;
+use crate::proxy::tracker::Spans;
+use crate::settings::{self, Settings, UpstreamPort};
+use crate::source::{Compiled, PolicySource, Watch};
+use crate::state::State;
+use crate::telemetry::record::End;
+use crate::telemetry::{Metrics, Telemetry};
+
+/// A proxy with all its sockets bound, not yet serving.
+#[derive(Debug)]
+pub struct App {
+    /// Listeners, sessions, DNS. Apart from `control`, so that a costly scrape or reload does not stall a tunnel.
+    data: Runtime,
+    /// Signals, reload, admin and health.
+    control: Runtime,
+    settings: Settings,
+    proxy: Arc<Proxy>,
+    bound: Vec<Bound>,
+    ports: WorkloadPorts,
+    admin: TcpListener,
+    health: TcpListener,
+    readiness: admin::Readiness,
+    watch: Watch,
+    listening: Vec<Listening>,
+}
+
+/// One bound socket, for a person to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listening {
+    pub name: Arc<str>,
+    /// `explicit`, `tls`, `http`, `tcp`, `admin` or `health`; `workload` for a workload's own port.
+    pub mode: &'static str,
+    pub address: SocketAddr,
+}
+
+/// Why the proxy cannot start. Each says what to change.
+#[derive(Debug, Error)]
+pub enum StartError {
+    #[error("listener `{name}` cannot listen on {address}: {cause}")]
+    Bind {
+        name: String,
+        address: SocketAddr,
+        cause: io::Error,
+    },
+    #[error("listener `{name}`: {cause}")]
+    Certificates { name: String, cause: String },
+    #[error("dns: {0}")]
+    Dns(String),
+    #[error("workload ports: {0}")]
+    Ports(String),
+    #[error("the system gives no {what}: {cause}")]
+    System { what: &'static str, cause: io::Error },
+}
+
+impl App {
+    /// Binds everything that the settings and the first policy want. Nothing is served yet.
+    ///
+    /// # Errors
+    /// All sockets and certificates that do not work, not only the first.
+    pub fn bind(settings: Settings, source: PolicySource, compiled: Compiled) -> Result<Self, Vec<StartError>> {
+        let data = start_runtime("data", runtime::Builder::new_multi_thread().worker_threads(workers()))?;
+        let control = start_runtime("control", runtime::Builder::new_multi_thread().worker_threads(1))?;
+        let resolver = {
+            let _in = data.enter();
+            Resolver::new(&settings.dns).map_err(|error| vec![StartError::Dns(error.to_string())])?
+        };
+        let now = Timestamp::now();
+        let (state, watch) = source.start(compiled, now);
+        let metrics = Metrics::new(now);
+        metrics.policy_in_force(state.policy().generation(), now);
+        let telemetry = Telemetry::to_stdout(&settings.log, metrics).map_err(|cause| {
+            vec![StartError::System {
+                what: "standard output",
+                cause,
+            }]
+        })?;
+        let descriptors = net::descriptors::raise().map_err(|cause| {
+            vec![StartError::System {
+                what: "descriptor limit",
+                cause,
+            }]
+        })?;
+        let proxy = Arc::new(Proxy::new(&settings, state, telemetry, resolver, descriptors));
+
+        let mut problems = Vec::new();
+        let mut bound = Vec::new();
+        let mut listening = Vec::new();
+        let binds: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.bind).collect();
+        for listener in &settings.listeners {
+            let _in = data.enter();
+            match bind_listener(&proxy, listener, &binds) {
+                Ok((socket, address)) => {
+                    listening.push(Listening {
+                        name: Arc::clone(&listener.name),
+                        mode: mode_name(&listener.mode),
+                        address,
+                    });
+                    bound.push(socket);
+                }
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut bind_page = |name: &'static str, address: SocketAddr| {
+            let _in = control.enter();
+            match net::listen::bind(address, &[]).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+                Ok((address, socket)) => {
+                    listening.push(Listening {
+                        name: name.into(),
+                        mode: name,
+                        address,
+                    });
+                    Some(socket)
+                }
+                Err(cause) => {
+                    problems.push(StartError::Bind {
+                        name: name.to_owned(),
+                        address,
+                        cause,
+                    });
+                    None
+                }
+            }
+        };
+        let (admin, health) = (bind_page("admin", settings.admin), bind_page("health", settings.health));
+        let fixed = listening.iter().map(|socket| socket.address.port()).collect();
+        let explicit = settings
+            .listeners
+            .iter()
+            .zip(&bound)
+            .find(|(listener, _)| is_explicit(&listener.mode));
+        let mut ports = WorkloadPorts::new(Arc::clone(&proxy), data.handle().clone(), fixed, explicit);
+        match ports.open(&proxy.state.policy()) {
+            Ok(opened) => listening.extend(opened),
+            Err(refused) => problems.extend(refused.into_iter().map(|problem| StartError::Ports(problem.message))),
+        }
+        let (Some(admin), Some(health), true) = (admin, health, problems.is_empty()) else {
+            return Err(problems);
+        };
+        let readiness = admin::Readiness::default();
+        Ok(Self {
+            data,
+            control,
+            settings,
+            proxy,
+            bound,
+            ports,
+            admin,
+            health,
+            readiness,
+            watch,
+            listening,
+        })
+    }
+
+    /// Every bound socket.
+    pub fn listening(&self) -> &[Listening] {
+        &self.listening
+    }
+
+    /// The policy in force.
+    pub fn state(&self) -> &Arc<State> {
+        &self.proxy.state
+    }
+
+    /// Client connections that are served at the same time: the setting, or what the descriptor limit leaves.
+    pub fn connection_limit(&self) -> usize {
+        self.proxy.admission.limit()
+    }
+
+    /// Serves until SIGTERM or SIGINT, then drains. A second signal ends the drain at once.
+    ///
+    /// # Errors
+    /// Signals cannot be caught.
+    pub fn run(self) -> io::Result<()> {
+        let Self {
+            data,
+            control,
+            settings,
+            proxy,
+            bound,
+            ports,
+            admin,
+            health,
+            readiness,
+            watch,
+            listening: _,
+        } = self;
+        let closed = CancellationToken::new();
+        let stop = CancellationToken::new();
+        let sessions = ports.sessions();
+        let clock = proxy.clock.clone();
+        data.spawn(clock.run());
+        data.spawn(sweep(Arc::clone(&proxy), settings.clone(), stop.clone()));
+        data.spawn(refresh_certificates(
+            bound.iter().filter_map(|bound| bound.certificates.clone()).collect(),
+            stop.clone(),
+        ));
+        for bound in bound {
+            data.spawn(accept(Arc::clone(&proxy), bound, sessions.clone(), closed.clone()));
+        }
+        let ended = control.block_on(async {
+            let mut signals = shutdown::Signals::new()?;
+            let pages = admin::Pages {
+                state: Arc::clone(&proxy.state),
+                telemetry: proxy.telemetry.clone(),
+                readiness: readiness.clone(),
+                tunnels: {
+                    let proxy = Arc::clone(&proxy);
+                    Arc::new(move || proxy.tracker.live())
+                },
+            };
+            tokio::spawn(admin::serve_admin(pages.clone(), admin, stop.clone()));
+            tokio::spawn(admin::serve_health(pages, health, stop.clone()));
+            let ports = ports.serve();
+            tokio::spawn(watch.run(ports, stop.clone()));
+            readiness.listeners_bound();
+            readiness.policy_in_force();
+            signals.next().await;
+            tracing::info!(
+                "shutting down: no new connections; open tunnels have {:?}",
+                settings.timeouts.drain
+            );
+            readiness.drain();
+            closed.cancel();
+            proxy.draining.cancel();
+            drain(&proxy, &sessions, settings.timeouts.drain, &mut signals).await;
+            io::Result::Ok(())
+        });
+        stop.cancel();
+        proxy.telemetry.flush(LAST_RECORDS);
+        data.shutdown_timeout(LAST_TASKS);
+        ended
+    }
+}
+
+fn bind_listener(
+    proxy: &Arc<Proxy>,
+    listener: &settings::Listener,
+    binds: &[SocketAddr],
+) -> Result<(Bound, SocketAddr), StartError> {
+    let name = listener.name.to_string();
+    let transparent = matches!(
+        listener.mode,
+        settings::Mode::Tls {
+            port: UpstreamPort::Tproxy
+        } | settings::Mode::Http {
+            port: UpstreamPort::Tproxy
+        }
+    );
+    let socket = if transparent {
+        net::listen::bind_transparent(listener.bind, binds)
+    } else {
+        net::listen::bind(listener.bind, binds)
+    };
+    let socket = socket.and_then(|socket| Ok((socket.local_addr()?, socket)));
+    let (address, socket) = socket.map_err(|cause| StartError::Bind {
+        name: name.clone(),
+        address: listener.bind,
+        cause,
+    })?;
+    let certificates = match &listener.mode {
+        settings::Mode::Explicit { tls: Some(tls) } => {
+            let loaded = Certificates::load(tls);
+            Some(Arc::new(loaded.map_err(|cause| StartError::Certificates {
+                name,
+                cause: cause.to_string(),
+            })?))
+        }
+        _ => None,
+    };
+    let front = Arc::new(Front {
+        name: Arc::clone(&listener.name),
+        mode: listener.mode.clone(),
+        workload: None,
+        metrics: proxy.telemetry.metrics().listener(&listener.name),
+    });
+    Ok((
+        Bound {
+            listener: socket,
+            front: arc_swap::ArcSwap::new(front).into(),
+            certificates,
+        },
+        address,
+    ))
+}
+
+/// Re-judges on every change of the policy or the time, and cuts what is over its time.
+async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: CancellationToken) {
+    let timeouts = &settings.timeouts;
+    let spans = Spans {
+        idle: timeouts.idle,
+        half_close: timeouts.half_close,
+        lifetime: timeouts.lifetime,
+    };
+    let mut changes = proxy.state.changes();
+    let mut generation = proxy.state.policy().generation();
+    let mut steps = interval(SWEEP);
+    let mut next: Option<Instant> = None;
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            changed = changes.changed() => {
+                if changed.is_err() {
+                    return;
+                }
+                let policy = proxy.state.policy();
+                // The same generation again means that time has changed an answer.
+                let end = if policy.generation() == generation { End::Expired } else { End::Reload };
+                generation = policy.generation();
+                let deadline = Instant::now() + settings.reload.grace;
+                let refused = proxy.tracker.rejudge(&policy, Timestamp::now(), deadline, end);
+                if refused > 0 {
+                    tracing::info!("{refused} open tunnels are refused now and end in {:?}", settings.reload.grace);
+                }
+            }
+            _ = steps.tick() => {}
+            () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
+        }
+        next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans);
+        let mode = proxy.state.policy().mode();
+        proxy
+            .telemetry
+            .metrics()
+            .mode(matches!(mode, Mode::Report { until } if Timestamp::now() < until));
+    }
+}
+
+async fn refresh_certificates(all: Vec<Arc<Certificates>>, stop: CancellationToken) {
+    if all.is_empty() {
+        return;
+    }
+    let mut steps = interval(SWEEP);
+    let mut said = String::new();
+    while stop.run_until_cancelled(steps.tick()).await.is_some() {
+        for certificates in &all {
+            let certificates = Arc::clone(certificates);
+            let Ok(outcome) = tokio::task::spawn_blocking(move || certificates.refresh()).await else {
+                continue;
+            };
+            match outcome {
+                Ok(false) => {}
+                Ok(true) => {
+                    said.clear();
+                    tracing::info!("changed certificates are in use");
+                }
+                Err(error) => {
+                    let text = error.to_string();
+                    if text != said {
+                        tracing::error!("changed certificates cannot be used, the last good ones stay: {text}");
+                        said = text;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Waits for the sessions to end by themselves, then ends them.
+async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: &mut shutdown::Signals) {
+    sessions.close();
+    let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
+    tokio::select! {
+        () = sessions.wait() => return,
+        () = async {
+            match deadline {
+                Some(deadline) => sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        } => tracing::info!("the drain time is over; {} connections are cut", sessions.len()),
+        () = signals.next() => tracing::info!("told again to stop; {} connections are cut", sessions.len()),
+    }
+    proxy.tracker.cut_all(End::Drain);
+    // What was cut writes its record on its way out.
+    let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
+}
+
+fn start_runtime(name: &'static str, builder: &mut runtime::Builder) -> Result<Runtime, Vec<StartError>> {
+    let built = builder.enable_all().thread_name(name).build();
+    built.map_err(|cause| vec![StartError::System { what: "threads", cause }])
+}
+
+/// One per CPU that the process may use; the standard library reads the cgroup's quota and the affinity mask.
+fn workers() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn is_explicit(mode: &settings::Mode) -> bool {
+    matches!(mode, settings::Mode::Explicit { .. })
+}
+
+fn mode_name(mode: &settings::Mode) -> &'static str {
+    match mode {
+        settings::Mode::Explicit { .. } => "explicit",
+        settings::Mode::Tls { .. } => "tls",
+        settings::Mode::Http { .. } => "http",
+        settings::Mode::Tcp { .. } => "tcp",
+    }
+}
+
+const SWEEP: Duration = Duration::from_secs(1);
+const LAST_RECORDS: Duration = Duration::from_secs(2);
+const LAST_TASKS: Duration = Duration::from_secs(1);

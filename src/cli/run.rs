@@ -4,6 +4,7 @@
 
 use jiff::Timestamp;
 
+use crate::app::{App, Listening};
 use crate::source::{Cause, PolicySource, Rejected};
 
 use super::Exit;
@@ -27,9 +28,25 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
     if source == PolicySource::Builtin {
         terminal.say("built-in policy");
     }
-    let watch = source.start(compiled, now);
-    let _ = watch;
-    Exit::Yes
+    let app = match App::bind(settings, source, compiled) {
+        Ok(app) => app,
+        Err(problems) => {
+            for problem in problems {
+                terminal.say(&format!("error: {problem}"));
+            }
+            return Exit::No;
+        }
+    };
+    for Listening { name, mode, address } in app.listening() {
+        terminal.say(&format!("listening name={name} mode={mode} address={address}"));
+    }
+    match app.run() {
+        Ok(()) => Exit::Yes,
+        Err(error) => {
+            terminal.say(&format!("error: {error}"));
+            Exit::Unusable
+        }
+    }
 }
 
 fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {

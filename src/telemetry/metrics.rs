@@ -246,6 +246,11 @@ impl Metrics {
         self.0.load_failed.set(1);
     }
 
+    /// The newest files are again those in force: nothing is refused any more.
+    pub fn reload_restored(&self) {
+        self.0.load_failed.set(0);
+    }
+
     /// The mode in force at this moment; it changes with reloads and when `report_until` passes.
     pub fn mode(&self, report: bool) {
         self.0.report.set(u8::from(report));

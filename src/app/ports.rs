@@ -1,0 +1,260 @@
+//! The listeners of workloads that have a `port`: opened and closed as the policy changes.
+//! Must not close a port before the policy that drops it is in force, nor serve one before its policy is.
+//! Called by the app at start, and by the policy watch around every reload.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use tokio::net::TcpListener;
+use tokio::runtime::Handle;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::Listening;
+use crate::net;
+use crate::policy::{Policy, Problem, Severity};
+use crate::proxy::Proxy;
+use crate::proxy::accept::{Bound, accept};
+use crate::proxy::session::Front;
+use crate::proxy::tls::Certificates;
+use crate::settings::{self, Mode};
+use crate::source::{Adopt, Outcome};
+
+/// All workload ports that are open.
+#[derive(Debug)]
+pub(super) struct WorkloadPorts {
+    proxy: Arc<Proxy>,
+    data: Handle,
+    sessions: TaskTracker,
+    /// Ports of the settings' own listeners.
+    fixed: HashSet<u16>,
+    /// Workload ports are explicit listeners beside the first explicit one: same address, same certificates.
+    ip: IpAddr,
+    mode: Mode,
+    certificates: Option<Arc<Certificates>>,
+    open: HashMap<u16, Open>,
+    /// Bound before serving begins.
+    waiting: Vec<(Bound, CancellationToken)>,
+}
+
+#[derive(Debug)]
+struct Open {
+    front: Arc<ArcSwap<Front>>,
+    closed: CancellationToken,
+}
+
+/// What a new policy needs: sockets that are bound, and who has which port.
+#[derive(Debug)]
+pub(super) struct Prepared {
+    bound: Vec<(u16, TcpListener)>,
+    wanted: HashMap<u16, Arc<str>>,
+}
+
+impl WorkloadPorts {
+    pub(super) fn new(
+        proxy: Arc<Proxy>,
+        data: Handle,
+        fixed: HashSet<u16>,
+        beside: Option<(&settings::Listener, &Bound)>,
+    ) -> Self {
+        let (ip, mode, certificates) = match beside {
+            Some((listener, bound)) => (listener.bind.ip(), listener.mode.clone(), bound.certificates.clone()),
+            None => (Ipv4Addr::LOCALHOST.into(), Mode::Explicit { tls: None }, None),
+        };
+        let open = HashMap::new();
+        let waiting = Vec::new();
+        Self {
+            proxy,
+            data,
+            sessions: TaskTracker::new(),
+            fixed,
+            ip,
+            mode,
+            certificates,
+            open,
+            waiting,
+        }
+    }
+
+    /// The tasks of all connections, of these listeners and of the others.
+    pub(super) fn sessions(&self) -> TaskTracker {
+        self.sessions.clone()
+    }
+
+    /// Binds the ports of the first policy.
+    pub(super) fn open(&mut self, policy: &Policy) -> Result<Vec<Listening>, Vec<Problem>> {
+        let prepared = self.bind(policy)?;
+        let wanted: Vec<_> = prepared
+            .wanted
+            .iter()
+            .map(|(port, workload)| (*port, Arc::clone(workload)))
+            .collect();
+        self.apply(prepared);
+        let listening = wanted.into_iter().map(|(port, name)| Listening {
+            name,
+            mode: "workload",
+            address: SocketAddr::new(self.ip, port),
+        });
+        let mut listening: Vec<_> = listening.collect();
+        listening.sort_by_key(|socket| socket.address.port());
+        Ok(listening)
+    }
+
+    /// Serves what was opened so far; from here on a commit serves at once.
+    pub(super) fn serve(mut self) -> Serving {
+        for (bound, closed) in std::mem::take(&mut self.waiting) {
+            self.spawn(bound, closed);
+        }
+        Serving(self)
+    }
+
+    fn bind(&self, policy: &Policy) -> Result<Prepared, Vec<Problem>> {
+        let wanted: HashMap<u16, Arc<str>> = policy
+            .workloads()
+            .iter()
+            .filter_map(|workload| Some((workload.port?.number(), Arc::clone(&workload.name))))
+            .collect();
+        let mut problems = Vec::new();
+        let mut bound = Vec::new();
+        let _in = self.data.enter();
+        for (port, workload) in wanted.iter().filter(|(port, _)| !self.open.contains_key(port)) {
+            let address = SocketAddr::new(self.ip, *port);
+            if self.fixed.contains(port) {
+                problems.push(problem(
+                    policy,
+                    workload,
+                    *port,
+                    "a listener of the settings has this port",
+                ));
+                continue;
+            }
+            match net::listen::bind(address, &[]) {
+                Ok(listener) => bound.push((*port, listener)),
+                Err(error) => problems.push(problem(policy, workload, *port, &error.to_string())),
+            }
+        }
+        if problems.is_empty() {
+            Ok(Prepared { bound, wanted })
+        } else {
+            Err(problems)
+        }
+    }
+
+    fn apply(&mut self, Prepared { bound, wanted }: Prepared) {
+        self.open.retain(|port, open| {
+            let stays = wanted.contains_key(port);
+            if !stays {
+                open.closed.cancel();
+            }
+            stays
+        });
+        for (port, workload) in &wanted {
+            if let Some(open) = self.open.get(port)
+                && open.front.load().workload.as_ref() != Some(workload)
+            {
+                open.front.store(self.front(workload));
+            }
+        }
+        for (port, listener) in bound {
+            let Some(workload) = wanted.get(&port) else { continue };
+            let front = Arc::new(ArcSwap::new(self.front(workload)));
+            let closed = CancellationToken::new();
+            self.open.insert(
+                port,
+                Open {
+                    front: Arc::clone(&front),
+                    closed: closed.clone(),
+                },
+            );
+            self.waiting.push((
+                Bound {
+                    listener,
+                    front,
+                    certificates: self.certificates.clone(),
+                },
+                closed,
+            ));
+        }
+        self.proxy
+            .own
+            .listen_on(self.fixed.iter().chain(self.open.keys()).copied());
+    }
+
+    fn front(&self, workload: &Arc<str>) -> Arc<Front> {
+        let metrics = self.proxy.telemetry.metrics().listener(workload);
+        Arc::new(Front {
+            name: Arc::clone(workload),
+            mode: self.mode.clone(),
+            workload: Some(Arc::clone(workload)),
+            metrics,
+        })
+    }
+
+    fn spawn(&self, bound: Bound, closed: CancellationToken) {
+        let task = accept(
+            Arc::clone(&self.proxy),
+            bound,
+            self.sessions.clone(),
+            self.all_closed(closed),
+        );
+        self.data.spawn(task);
+    }
+
+    /// A listener is closed by its own token or by the shutdown of the process.
+    fn all_closed(&self, closed: CancellationToken) -> CancellationToken {
+        let draining = self.proxy.draining.clone();
+        let both = closed.clone();
+        self.data.spawn(async move {
+            tokio::select! {
+                () = draining.cancelled() => both.cancel(),
+                () = both.cancelled() => {}
+            }
+        });
+        closed
+    }
+}
+
+/// The workload ports while the proxy serves.
+#[derive(Debug)]
+pub(super) struct Serving(WorkloadPorts);
+
+impl Adopt for Serving {
+    type Ready = Prepared;
+
+    async fn prepare(&mut self, policy: &Policy) -> Result<Prepared, Vec<Problem>> {
+        self.0.bind(policy)
+    }
+
+    fn commit(&mut self, ready: Prepared) {
+        self.0.apply(ready);
+        for (bound, closed) in std::mem::take(&mut self.0.waiting) {
+            tracing::info!(workload = %bound.front.load().name, "listening on the workload's own port");
+            self.0.spawn(bound, closed);
+        }
+    }
+
+    fn loaded(&mut self, outcome: Outcome) {
+        let metrics = self.0.proxy.telemetry.metrics();
+        match outcome {
+            Outcome::Accepted(generation) => {
+                metrics.policy_in_force(generation, self.0.proxy.state.since());
+                metrics.reload_accepted();
+            }
+            Outcome::Refused(_) => metrics.reload_refused(),
+            Outcome::Restored => metrics.reload_restored(),
+        }
+    }
+}
+
+fn problem(policy: &Policy, workload: &str, port: u16, cause: &str) -> Problem {
+    Problem {
+        severity: Severity::Error,
+        file: policy.files().first().cloned().unwrap_or_else(|| "policy".into()),
+        span: None,
+        message: format!("workload `{workload}` cannot have port {port}: {cause}"),
+        label: String::new(),
+        help: Some("give the workload a port that nothing else on this host listens on".to_owned()),
+    }
+}
