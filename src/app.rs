@@ -4,6 +4,7 @@
 
 mod ports;
 mod shutdown;
+mod upkeep;
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,19 +15,17 @@ use jiff::Timestamp;
 use thiserror::Error;
 use tokio::net::TcpListener;
 use tokio::runtime::{self, Runtime};
-use tokio::time::{Instant, interval, sleep_until};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ports::WorkloadPorts;
 use crate::admin;
 use crate::net::{self, Resolver};
-use crate::policy::Mode;
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, accept};
 use crate::proxy::session::Front;
 use crate::proxy::tls::Certificates;
-use crate::proxy::tracker::Spans;
 use crate::settings::{self, Settings, UpstreamPort};
 use crate::source::{Compiled, PolicySource, Watch};
 use crate::state::State;
@@ -217,8 +216,8 @@ impl App {
         let sessions = ports.sessions();
         let clock = proxy.clock.clone();
         data.spawn(clock.run());
-        data.spawn(sweep(Arc::clone(&proxy), settings.clone(), stop.clone()));
-        data.spawn(refresh_certificates(
+        data.spawn(upkeep::sweep(Arc::clone(&proxy), settings.clone(), stop.clone()));
+        data.spawn(upkeep::refresh_certificates(
             bound.iter().filter_map(|bound| bound.certificates.clone()).collect(),
             stop.clone(),
         ));
@@ -311,78 +310,6 @@ fn bind_listener(
     ))
 }
 
-/// Re-judges on every change of the policy or the time, and cuts what is over its time.
-async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: CancellationToken) {
-    let timeouts = &settings.timeouts;
-    let spans = Spans {
-        idle: timeouts.idle,
-        half_close: timeouts.half_close,
-        lifetime: timeouts.lifetime,
-    };
-    let mut changes = proxy.state.changes();
-    let mut generation = proxy.state.policy().generation();
-    let mut steps = interval(SWEEP);
-    let mut next: Option<Instant> = None;
-    loop {
-        tokio::select! {
-            biased;
-            () = stop.cancelled() => return,
-            changed = changes.changed() => {
-                if changed.is_err() {
-                    return;
-                }
-                let policy = proxy.state.policy();
-                // The same generation again means that time has changed an answer.
-                let end = if policy.generation() == generation { End::Expired } else { End::Reload };
-                generation = policy.generation();
-                let deadline = Instant::now() + settings.reload.grace;
-                let refused = proxy.tracker.rejudge(&policy, Timestamp::now(), deadline, end);
-                if refused > 0 {
-                    tracing::info!("{refused} open tunnels are refused now and end in {:?}", settings.reload.grace);
-                }
-            }
-            _ = steps.tick() => {}
-            () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
-        }
-        next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans);
-        let mode = proxy.state.policy().mode();
-        proxy
-            .telemetry
-            .metrics()
-            .mode(matches!(mode, Mode::Report { until } if Timestamp::now() < until));
-    }
-}
-
-async fn refresh_certificates(all: Vec<Arc<Certificates>>, stop: CancellationToken) {
-    if all.is_empty() {
-        return;
-    }
-    let mut steps = interval(SWEEP);
-    let mut said = String::new();
-    while stop.run_until_cancelled(steps.tick()).await.is_some() {
-        for certificates in &all {
-            let certificates = Arc::clone(certificates);
-            let Ok(outcome) = tokio::task::spawn_blocking(move || certificates.refresh()).await else {
-                continue;
-            };
-            match outcome {
-                Ok(false) => {}
-                Ok(true) => {
-                    said.clear();
-                    tracing::info!("changed certificates are in use");
-                }
-                Err(error) => {
-                    let text = error.to_string();
-                    if text != said {
-                        tracing::error!("changed certificates cannot be used, the last good ones stay: {text}");
-                        said = text;
-                    }
-                }
-            }
-        }
-    }
-}
-
 /// Waits for the sessions to end by themselves, then ends them.
 async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: &mut shutdown::Signals) {
     sessions.close();
@@ -425,6 +352,5 @@ fn mode_name(mode: &settings::Mode) -> &'static str {
     }
 }
 
-const SWEEP: Duration = Duration::from_secs(1);
 const LAST_RECORDS: Duration = Duration::from_secs(2);
 const LAST_TASKS: Duration = Duration::from_secs(1);

@@ -156,7 +156,9 @@ impl Tracker {
         for shard in &self.shards {
             // Cloned out, so that no session waits for the gate to judge all others.
             let all: Vec<_> = lock(shard).values().filter_map(Weak::upgrade).collect();
-            all.iter().for_each(|tracked| visit(tracked));
+            for tracked in &all {
+                visit(tracked);
+            }
         }
     }
 

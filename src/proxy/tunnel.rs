@@ -77,13 +77,10 @@ impl Tunnel {
             end = run(&tracked, &mut client, &mut upstream, first) => end,
         };
         self.end = end;
-        match end {
-            End::Finished => {}
+        if end != End::Finished {
             // A reset is passed on as a reset; what we cut must not look complete to either side.
-            _ => {
-                client.abort();
-                crate::net::abort(&upstream);
-            }
+            client.abort();
+            crate::net::abort(&upstream);
         }
     }
 }
