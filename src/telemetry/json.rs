@@ -199,3 +199,218 @@ impl Formatter for Ascii {
 }
 
 static MOMENT: DateTimePrinter = DateTimePrinter::new().precision(Some(3));
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use jsonschema::Validator;
+    use serde_json::Value;
+
+    use super::*;
+    use crate::policy::Stage;
+    use crate::telemetry::record::{End, Entry};
+    use crate::telemetry::samples;
+
+    #[test]
+    fn records_are_what_the_schema_says() {
+        let schema = Schema::read();
+        for record in decisions() {
+            schema.holds(&as_json(&record));
+        }
+        for record in tunnels() {
+            schema.holds(&as_json(&record));
+        }
+    }
+
+    #[test]
+    fn the_schema_knows_every_key_and_no_other() {
+        let schema = Schema::read();
+        for (kind, rows) in [
+            ("decision", decisions().iter().map(as_json).collect::<Vec<_>>()),
+            ("tunnel", tunnels().iter().map(as_json).collect()),
+        ] {
+            let properties = schema.value["$defs"][kind]["properties"].as_object().unwrap();
+            let described: BTreeSet<_> = properties.keys().collect();
+            let written: BTreeSet<_> = rows.iter().flat_map(|row| row.as_object().unwrap().keys()).collect();
+            assert_eq!(described, written, "{kind}");
+            for (key, property) in properties {
+                assert!(property["description"].is_string(), "{kind}.{key} has no description");
+                let mut without = rows[0].clone();
+                without.as_object_mut().unwrap().remove(key);
+                let required = schema.value["$defs"][kind]["required"].as_array().unwrap();
+                assert_eq!(
+                    schema.refuses(&without),
+                    required.contains(&key.as_str().into()),
+                    "{kind}.{key}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn the_schema_refuses_what_no_record_is() {
+        let schema = Schema::read();
+        for (key, value) in [
+            ("query", "a=b".into()),
+            ("workload", Value::Null),
+            ("action", "maybe".into()),
+            ("reason", "because".into()),
+            ("time", "2026-03-01T12:00:01Z".into()),
+            ("id", "1".into()),
+            ("source", "10.1.2.300".into()),
+            ("took_ms", (-1).into()),
+        ] {
+            let mut record = as_json(&samples::denied(1));
+            schema.holds(&record);
+            record[key] = value;
+            assert!(schema.refuses(&record), "{key}: {record}");
+        }
+    }
+
+    #[test]
+    fn the_schema_lists_every_word() {
+        let schema = Schema::read();
+        let definitions = &schema.value["$defs"];
+        let words = |all: Vec<&'static str>| Value::from(all);
+        let reasons = Reason::ALL.iter().map(|reason| reason.as_str()).collect();
+        assert_eq!(definitions["reason"]["enum"], words(reasons));
+        let entries = Entry::ALL.iter().map(|entry| entry.as_str()).collect();
+        assert_eq!(definitions["entry"]["enum"], words(entries));
+        let ends = End::ALL.iter().map(|end| end.as_str()).collect();
+        assert_eq!(definitions["tunnel"]["properties"]["end"]["enum"], words(ends));
+        let stages = [Stage::Request, Stage::Address, Stage::Hello].map(Stage::as_str);
+        assert_eq!(
+            definitions["decision"]["properties"]["stage"]["enum"],
+            words(stages.to_vec())
+        );
+    }
+
+    #[test]
+    fn one_line_as_documented() {
+        let mut out = Vec::new();
+        line(&samples::allowed(0x1f), &mut out);
+        line(&samples::closed(0x1f), &mut out);
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            concat!(
+                r#"{"type":"decision","time":"2026-03-01T12:00:01.250Z","id":"000000000000001f","action":"allow","#,
+                r#""reason":"rule","stage":"hello","generation":7,"listener":"proxy","entry":"connect","#,
+                r#""source":"10.1.2.3","source_port":5555,"workload":"trips","host":"api.example.com","port":443,"#,
+                r#""sni":"api.example.com","ech":false,"rule":"payments","rule_at":"policy.yaml:12","#,
+                r#""address":"203.0.113.7","aliases":["edge.example.net"],"stale":false,"took_ms":0.213}"#,
+                "\n",
+                r#"{"type":"tunnel","time":"2026-03-01T12:00:09.500Z","id":"000000000000001f","end":"finished","#,
+                r#""generation":7,"listener":"proxy","entry":"connect","source":"10.1.2.3","source_port":5555,"#,
+                r#""workload":"trips","host":"api.example.com","port":443,"sni":"api.example.com","#,
+                r#""address":"203.0.113.7","up_bytes":517,"down_bytes":48213,"lasted_ms":8250.0}"#,
+                "\n",
+            )
+        );
+    }
+
+    #[test]
+    fn lines_are_printable_ascii_and_lose_nothing() {
+        let raw: String = (0..0x2100_u32)
+            .filter_map(char::from_u32)
+            .chain(['\u{202e}', '\u{1f600}'])
+            .collect();
+        let mut out = Vec::new();
+        line(&raw, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(
+            text.trim_end()
+                .bytes()
+                .all(|byte| byte == b' ' || byte.is_ascii_graphic())
+        );
+        assert_eq!(serde_json::from_str::<String>(&text).unwrap(), raw);
+    }
+
+    struct Schema {
+        value: Value,
+        validator: Validator,
+    }
+
+    impl Schema {
+        fn read() -> Self {
+            let text = include_str!("../../config/record.schema.json");
+            let value: Value = serde_json::from_str(text).unwrap();
+            jsonschema::meta::validate(&value).expect("a valid schema of the draft it names");
+            let validator = jsonschema::options()
+                .should_validate_formats(true)
+                .build(&value)
+                .unwrap();
+            Self { value, validator }
+        }
+
+        fn holds(&self, record: &Value) {
+            let errors: Vec<_> = self
+                .validator
+                .iter_errors(record)
+                .map(|error| error.to_string())
+                .collect();
+            assert!(errors.is_empty(), "{errors:?}\n{record:#}");
+        }
+
+        fn refuses(&self, record: &Value) -> bool {
+            !self.validator.is_valid(record)
+        }
+    }
+
+    fn as_json(record: &impl Serialize) -> Value {
+        let mut out = Vec::new();
+        line(record, &mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    /// The first has every key, the last as few as there can be; together they have every word.
+    fn decisions() -> Vec<DecisionRecord> {
+        let full = DecisionRecord {
+            method: Some("GET".to_owned()),
+            path: Some("/a/b".to_owned()),
+            would_deny: Some(Reason::Ech),
+            reason: Reason::Report,
+            ech: true,
+            stale: true,
+            detail: Some("the server talks first".to_owned()),
+            source: "[::ffff:10.1.2.3]:5555".parse().unwrap(),
+            ..samples::allowed(u64::MAX)
+        };
+        let reasons = Reason::ALL.iter().map(|reason| DecisionRecord {
+            reason: *reason,
+            host: Some(Host::parse(b"[2001:db8::1]").unwrap()),
+            address: Some("2001:db8::1".parse().unwrap()),
+            source: "[2001:db8::2]:1".parse().unwrap(),
+            ..samples::denied(1)
+        });
+        let entries = Entry::ALL.iter().map(|entry| DecisionRecord {
+            entry: *entry,
+            ..samples::denied(1)
+        });
+        let empty = DecisionRecord {
+            host: None,
+            port: None,
+            workload: None,
+            reason: Reason::BadRequest,
+            ..samples::denied(0)
+        };
+        std::iter::once(full)
+            .chain(reasons)
+            .chain(entries)
+            .chain([empty])
+            .collect()
+    }
+
+    fn tunnels() -> Vec<TunnelRecord> {
+        let ends = End::ALL.iter().map(|end| TunnelRecord {
+            end: *end,
+            ..samples::closed(1)
+        });
+        let empty = TunnelRecord {
+            workload: None,
+            sni: None,
+            ..samples::closed(0)
+        };
+        ends.chain([empty]).collect()
+    }
+}

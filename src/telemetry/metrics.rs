@@ -488,3 +488,165 @@ fn sorted(text: &str) -> String {
 }
 
 const METADATA: Metadata<'_> = Metadata::new(module_path!(), Level::INFO, Some(module_path!()));
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::name::Host;
+    use crate::telemetry::samples;
+
+    /// The file is what the documentation and dashboards rely on: a change of it is a change for users.
+    #[test]
+    fn names_labels_and_help_are_those_of_the_golden_file() {
+        let mut table = String::new();
+        for Metric {
+            name,
+            kind,
+            labels,
+            help,
+        } in Metric::ALL
+        {
+            writeln!(table, "{name} {} {{{}}}\n    {help}", kind.as_str(), labels.join(", ")).unwrap();
+        }
+        let golden = include_str!("../../tests/golden/metrics.txt");
+        assert_eq!(table, golden, "tests/golden/metrics.txt should be:\n{table}");
+    }
+
+    #[test]
+    fn what_is_rendered_is_the_table() {
+        let text = used().render(at("2026-03-01T12:01:01.25Z"));
+        let mut families = BTreeMap::new();
+        for line in text.lines() {
+            if let Some(rest) = line.strip_prefix("# HELP ") {
+                let (name, help) = rest.split_once(' ').unwrap();
+                assert!(families.insert(name, (help, "")).is_none(), "{name} twice");
+            } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+                let (name, kind) = rest.split_once(' ').unwrap();
+                families.get_mut(name).unwrap().1 = kind;
+            }
+        }
+        let table: BTreeMap<_, _> = Metric::ALL
+            .iter()
+            .map(|metric| (metric.name, (metric.help, metric.kind.as_str())))
+            .collect();
+        assert_eq!(families, table);
+        for metric in Metric::ALL {
+            let labels: BTreeSet<_> = metric.labels.iter().copied().collect();
+            let start = format!("{}{{", metric.name);
+            for line in text.lines().filter(|line| line.starts_with(&start)) {
+                let written: BTreeSet<_> = line
+                    .split(['{', ','])
+                    .filter_map(|part| part.split_once("=\"").map(|(label, _)| label))
+                    .collect();
+                assert_eq!(written, labels, "{line}");
+            }
+        }
+    }
+
+    #[test]
+    fn values_are_what_happened() {
+        let text = used().render(at("2026-03-01T12:01:01.25Z"));
+        for line in [
+            r#"sluicegate_decisions_total{action="deny",reason="no_rule",listener="proxy",workload="trips"} 2"#,
+            r#"sluicegate_decisions_total{action="allow",reason="rule",listener="proxy",workload=""} 1"#,
+            r#"sluicegate_open_connections{listener="proxy"} 1"#,
+            r#"sluicegate_open_tunnels{listener="proxy"} 0"#,
+            r#"sluicegate_tunnel_ends_total{end="reload",listener="proxy"} 1"#,
+            r#"sluicegate_bytes_total{direction="up",listener="proxy"} 517"#,
+            r#"sluicegate_bytes_total{direction="down",listener="proxy"} 48213"#,
+            r#"sluicegate_connect_seconds_bucket{result="ok",le="0.01"} 0"#,
+            r#"sluicegate_connect_seconds_bucket{result="ok",le="0.025"} 1"#,
+            r#"sluicegate_connect_seconds_count{result="timeout"} 0"#,
+            r#"sluicegate_dns_seconds_sum{result="stale"} 0.002"#,
+            r#"sluicegate_limits_hit_total{limit="per_source"} 1"#,
+            r#"sluicegate_limits_hit_total{limit="dns"} 0"#,
+            r#"sluicegate_policy_reloads_total{result="accepted"} 1"#,
+            r#"sluicegate_policy_reloads_total{result="refused"} 1"#,
+            "sluicegate_policy_generation 3",
+            "sluicegate_policy_age_seconds 60",
+            "sluicegate_policy_load_failed 1",
+            r#"sluicegate_mode{mode="enforce"} 0"#,
+            r#"sluicegate_mode{mode="report"} 1"#,
+            "sluicegate_records_dropped_total 2",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in:\n{text}");
+        }
+        for name in ["process_resident_memory_bytes", "process_open_fds", "process_max_fds"] {
+            let value = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            assert!(value.unwrap().parse::<u64>().unwrap() > 0, "{name}");
+        }
+    }
+
+    /// F35: what clients choose does not make series.
+    #[test]
+    fn hosts_paths_and_ports_make_no_series() {
+        let metrics = used();
+        let series = || metrics.render(samples::denied(0).at).lines().count();
+        let before = series();
+        for number in 0..100_000 {
+            let mut record = samples::denied(number);
+            record.host = Some(Host::parse(format!("a{number}.evil.test").as_bytes()).unwrap());
+            record.path = Some(format!("/{number}"));
+            record.source.set_port(u16::try_from(number % 60_000).unwrap());
+            metrics.decision(&record);
+        }
+        assert_eq!(series(), before);
+    }
+
+    #[test]
+    fn two_proxies_in_one_process_count_apart() {
+        let now = samples::denied(0).at;
+        let (one, other) = (Metrics::new(now), Metrics::new(now));
+        one.limit(Limit::Dns);
+        let line = r#"sluicegate_limits_hit_total{limit="dns"} 1"#;
+        assert!(one.render(now).contains(line));
+        assert!(!other.render(now).contains(line));
+    }
+
+    /// Handles stand in lists in the order of these.
+    #[test]
+    fn lists_are_in_the_order_of_their_variants() {
+        fn ordered<T: Copy>(all: &[T], place: impl Fn(T) -> usize) -> bool {
+            all.iter().enumerate().all(|(expected, one)| place(*one) == expected)
+        }
+        assert!(ordered(Reason::ALL, |reason| reason as usize));
+        assert!(ordered(End::ALL, |end| end as usize));
+        assert!(ordered(&Limit::ALL, |limit| limit as usize));
+        assert!(ordered(&DnsResult::ALL, |result| result as usize));
+        assert!(ordered(&ConnectResult::ALL, |result| result as usize));
+    }
+
+    /// Metrics of a proxy to which something of every kind has happened.
+    fn used() -> Metrics {
+        let metrics = Metrics::new(at("2026-03-01T11:00:00Z"));
+        metrics.decision(&samples::denied(1));
+        metrics.decision(&samples::denied(2));
+        metrics.decision(&DecisionRecord {
+            workload: None,
+            ..samples::allowed(3)
+        });
+        let listener = metrics.listener("proxy");
+        // This connection stays open.
+        std::mem::forget(listener.connection());
+        drop(listener.tunnel());
+        listener.up(517);
+        listener.down(48213);
+        metrics.tunnel_end("proxy", End::Reload);
+        metrics.connect(ConnectResult::Ok, Duration::from_millis(20));
+        metrics.dns(DnsResult::Stale, Duration::from_millis(2));
+        metrics.limit(Limit::PerSource);
+        metrics.reload_accepted();
+        metrics.policy_in_force(Generation(3), at("2026-03-01T12:00:01.25Z"));
+        metrics.reload_refused();
+        metrics.mode(true);
+        metrics.record_dropped(2);
+        metrics
+    }
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+}

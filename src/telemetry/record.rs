@@ -187,3 +187,27 @@ impl End {
 const MAX_TEXT: usize = 1024;
 /// Ends what was cut.
 const CUT: &str = "...";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::samples;
+
+    /// M06: a secret in a query does not reach any record, whoever forgot to cut it off.
+    #[test]
+    fn queries_and_long_texts_are_cut() {
+        let mut record = samples::denied(1);
+        for path in ["/blob?sv=2024&sig=secret", "/blob#secret", "/blob"] {
+            record.path = Some(path.to_owned());
+            record.trim();
+            assert_eq!(record.path.as_deref(), Some("/blob"));
+        }
+        let full = "a".repeat(MAX_TEXT);
+        record.path = Some(full.clone());
+        record.detail = Some("\u{e9}".repeat(MAX_TEXT));
+        record.trim();
+        assert_eq!(record.path, Some(full));
+        let detail = record.detail.unwrap();
+        assert!(detail.len() <= MAX_TEXT && detail.ends_with("\u{e9}..."), "{detail}");
+    }
+}

@@ -27,12 +27,11 @@ pub(super) fn decision(record: &DecisionRecord, colour: Colour, out: &mut Vec<u8
     let mut line = start(record.at, word, paint, colour);
     who(&mut line, record.workload.as_deref(), record.source);
     asked(&mut line, record);
-    let _ = write!(line, " {}", record.reason.as_str());
-    if let Some(would_deny) = record.would_deny {
-        let _ = write!(line, " (would deny: {})", would_deny.as_str());
-    }
+    // `WOULD` says already that only reporting let it through; what matters is why it should not have been.
+    let reason = record.would_deny.unwrap_or(record.reason);
+    let _ = write!(line, " {}", reason.as_str());
     if let Some(rule) = &record.rule {
-        let _ = write!(line, " rule={}", Escaped(rule));
+        let _ = write!(line, " {}", Escaped(rule));
     }
     if let Some(at) = &record.rule_at {
         let _ = write!(line, " ({})", Escaped(at));
@@ -159,3 +158,99 @@ const GREEN: &str = "\x1b[32m";
 const YELLOW: &str = "\x1b[33m";
 const DIM: &str = "\x1b[2m";
 const PLAIN: &str = "\x1b[0m";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{HostName, Port};
+    use crate::policy::Reason;
+    use crate::telemetry::samples;
+
+    #[test]
+    fn one_aligned_line_for_each_record() {
+        let mut out = Vec::new();
+        for record in [
+            samples::denied(1),
+            samples::allowed(2),
+            DecisionRecord {
+                reason: Reason::Report,
+                would_deny: Some(Reason::SniMismatch),
+                sni: Some(HostName::parse(b"other.example").unwrap()),
+                stale: true,
+                ..samples::allowed(3)
+            },
+            DecisionRecord {
+                entry: Entry::Http,
+                method: Some("GET".to_owned()),
+                path: Some("/a".to_owned()),
+                port: Some(Port::HTTP),
+                source: "[::ffff:192.0.2.1]:1".parse().unwrap(),
+                workload: None,
+                ..samples::denied(4)
+            },
+            DecisionRecord {
+                host: None,
+                port: None,
+                reason: Reason::BadRequest,
+                detail: Some("a bare LF".to_owned()),
+                ..samples::denied(5)
+            },
+        ] {
+            decision(&record, Colour::Never, &mut out);
+        }
+        tunnel(&samples::closed(2), Colour::Never, &mut out);
+        let asked = "10.1.2.3:5555         -> CONNECT api.example.com:443";
+        let expected = [
+            format!("12:00:01 DENY  trips        {asked} no_rule id=0000000000000001"),
+            format!(
+                "12:00:01 ALLOW trips        {asked} rule payments (policy.yaml:12) address=203.0.113.7 \
+                 id=0000000000000002"
+            ),
+            format!(
+                "12:00:01 WOULD trips        {asked} sni_mismatch payments (policy.yaml:12) sni=other.example \
+                 address=203.0.113.7 stale id=0000000000000003"
+            ),
+            "12:00:01 DENY  -            192.0.2.1:1           -> GET api.example.com:80/a no_rule \
+             id=0000000000000004"
+                .to_owned(),
+            "12:00:01 DENY  trips        10.1.2.3:5555         -> CONNECT ? bad_request: a bare LF \
+             id=0000000000000005"
+                .to_owned(),
+            format!("12:00:09 CLOSE trips        {asked} finished up=517 down=48213 8.2s id=0000000000000002"),
+        ];
+        let text = String::from_utf8(out).unwrap();
+        assert_eq!(text.lines().collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn only_our_own_colours_reach_a_terminal() {
+        let record = DecisionRecord {
+            method: Some("\u{1b}[2J".to_owned()),
+            path: Some("/\u{9b}31m\u{202e}\r\n12:00:00 ALLOW \\n".to_owned()),
+            detail: Some("caf\u{e9}\u{7f}\u{8}".to_owned()),
+            workload: Some("a\tb".into()),
+            rule: Some("c\nd".into()),
+            ..samples::denied(1)
+        };
+        let mut out = Vec::new();
+        decision(&record, Colour::Never, &mut out);
+        let line = String::from_utf8(out).unwrap();
+        assert_eq!(line.matches('\n').count(), 1, "{line:?}");
+        let prints = |c: char| c == '\u{e9}' || c == ' ' || c.is_ascii_graphic();
+        assert!(line.trim_end().chars().all(prints), "{line:?}");
+        for escaped in [
+            r"\u{1b}[2J",
+            r"/\u{9b}31m\u{202e}\r\n12:00:00 ALLOW \\n",
+            "caf\u{e9}\\u{7f}\\u{8}",
+            r"a\tb",
+            r"c\nd",
+        ] {
+            assert!(line.contains(escaped), "{escaped} in {line:?}");
+        }
+        let mut out = Vec::new();
+        decision(&record, Colour::Always, &mut out);
+        let coloured = String::from_utf8(out).unwrap();
+        assert_eq!(coloured.matches('\u{1b}').count(), 2, "{coloured:?}");
+        assert_eq!(coloured.replace(RED, "").replace(PLAIN, ""), line);
+    }
+}
