@@ -14,7 +14,7 @@ pub mod load;
 pub mod problem;
 pub mod reason;
 pub mod rule;
-mod yaml;
+pub(crate) mod yaml;
 
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
 pub use compiled::{Mode, Policy, Workload};

@@ -9,7 +9,6 @@ mod read;
 mod report;
 mod show;
 mod value;
-mod yaml;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;

@@ -78,8 +78,8 @@ impl PolicySource {
 
 impl Rejected {
     /// All problems as `check` prints them.
-    pub fn render(&self) -> String {
-        render(&self.problems, &self.texts)
+    pub fn render(&self, colour: bool) -> String {
+        policy::render(&self.problems, &self.texts, colour)
     }
 
     /// The compiler panicked: our mistake, but the files must say so to the one who waits for them.
@@ -126,11 +126,4 @@ fn builtin() -> Vec<SourceText> {
         name: "built-in policy".into(),
         text: "allow: [mcr.microsoft.com]\n".into(),
     }]
-}
-
-pub(crate) fn render(problems: &[Problem], _texts: &[SourceText]) -> String {
-    problems
-        .iter()
-        .map(|problem| format!("{}: {} ({})\n", problem.file, problem.message, problem.label))
-        .collect()
 }

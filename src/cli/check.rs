@@ -3,10 +3,10 @@
 //! Called by [`super::main`].
 
 use jiff::Timestamp;
-use serde::Serialize;
+use serde_json::json;
 
-use crate::policy::{Problem, Severity, SourceText};
-use crate::source::{Cause, Compiled, PolicySource, Rejected, render};
+use crate::policy::{Problem, SourceText, problem};
+use crate::source::{Cause, Compiled, PolicySource, Rejected};
 
 use super::Exit;
 use super::args::{CheckArgs, FileArgs, Output};
@@ -21,7 +21,11 @@ pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
     let exit = findings.exit(args.deny_warnings);
     match args.output {
         Output::Text => {
-            terminal.say(&render(&findings.problems, &findings.texts));
+            terminal.say(&problem::render_each(
+                &findings.problems,
+                &findings.texts,
+                terminal.colour,
+            ));
             terminal.result(&findings.summary());
         }
         Output::Json => terminal.result(&findings.json(exit)),
@@ -78,13 +82,6 @@ impl Findings {
         self.texts.extend(texts);
     }
 
-    fn count(&self, severity: Severity) -> usize {
-        self.problems
-            .iter()
-            .filter(|problem| problem.severity == severity)
-            .count()
-    }
-
     fn exit(&self, deny_warnings: bool) -> Exit {
         if self.causes.contains(&Cause::Unreadable) {
             Exit::Unusable
@@ -101,13 +98,20 @@ impl Findings {
         if self.causes.is_empty() {
             parts.push(format!("valid: {}", counted(self.rules, "rule")));
         }
-        for (severity, noun) in [(Severity::Error, "error"), (Severity::Warning, "warning")] {
-            match self.count(severity) {
-                0 => {}
-                count => parts.push(counted(count, noun)),
-            }
+        if !self.problems.is_empty() {
+            parts.push(problem::summary(&self.problems));
         }
         format!("{} in {}", parts.join(", "), counted(self.files().len(), "file"))
+    }
+
+    fn json(&self, exit: Exit) -> String {
+        let report = json!({
+            "valid": exit == Exit::Yes,
+            "rules": self.rules,
+            "files": self.files(),
+            "problems": problem::json(&self.problems, &self.texts),
+        });
+        format!("{report:#}")
     }
 
     /// Those that were read, and those that could not be.
@@ -119,66 +123,6 @@ impl Findings {
             }
         }
         files
-    }
-
-    fn json(&self, exit: Exit) -> String {
-        let report = Report {
-            valid: exit == Exit::Yes,
-            errors: self.count(Severity::Error),
-            warnings: self.count(Severity::Warning),
-            rules: self.rules,
-            files: self.files(),
-            problems: self
-                .problems
-                .iter()
-                .map(|problem| Entry::of(problem, &self.texts))
-                .collect(),
-        };
-        // Strings and numbers always serialize.
-        serde_json::to_string_pretty(&report).unwrap_or_default()
-    }
-}
-
-#[derive(Serialize)]
-struct Report<'a> {
-    valid: bool,
-    errors: usize,
-    warnings: usize,
-    rules: usize,
-    files: Vec<&'a str>,
-    problems: Vec<Entry<'a>>,
-}
-
-/// A problem for machines. Line and column count from 1, columns in characters; absent where the whole file is meant.
-#[derive(Serialize)]
-struct Entry<'a> {
-    severity: &'static str,
-    file: &'a str,
-    line: Option<usize>,
-    column: Option<usize>,
-    message: &'a str,
-    label: &'a str,
-    help: Option<&'a str>,
-}
-
-impl<'a> Entry<'a> {
-    fn of(problem: &'a Problem, texts: &[SourceText]) -> Self {
-        let text = texts.iter().find(|text| text.name == problem.file);
-        let start = text
-            .zip(problem.span)
-            .and_then(|(text, span)| text.text.get(..span.start));
-        Self {
-            severity: match problem.severity {
-                Severity::Error => "error",
-                Severity::Warning => "warning",
-            },
-            file: &problem.file,
-            line: start.map(|before| before.matches('\n').count() + 1),
-            column: start.map(|before| before.chars().rev().take_while(|letter| *letter != '\n').count() + 1),
-            message: &problem.message,
-            label: &problem.label,
-            help: problem.help.as_deref(),
-        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
 }
 
 fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {
-    terminal.say(&rejected.render());
+    terminal.say(&rejected.render(terminal.colour));
     match rejected.cause {
         Cause::Unreadable => Exit::Unusable,
         Cause::Invalid | Cause::Unfit => Exit::No,

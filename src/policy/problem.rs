@@ -6,7 +6,7 @@ pub mod render;
 
 use std::sync::Arc;
 
-pub use render::{json, render};
+pub use render::{json, render, render_each, summary};
 
 /// The text of one file, kept so that problems can quote it.
 #[derive(Clone, Debug)]

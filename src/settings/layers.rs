@@ -6,12 +6,13 @@ use std::fmt::Write as _;
 
 use config::{Config, ConfigError, Environment, Map, Source, Value, ValueKind};
 
-use crate::policy::Span;
+use crate::policy::problem::{Place, Problems};
+use crate::policy::yaml::typed::{self, nearest};
+use crate::policy::yaml::{Node, Value as Written, Yaml};
 
-use super::report::{Complaint, Layer, Place, Report, closest};
-use super::yaml::{Kind, Node};
+use super::report::Places;
 
-/// The values of one layer, each with its [`Place`] as its origin.
+/// The values of one layer, each with its [`Places`] as its origin.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Values(Map<String, Value>);
 
@@ -19,31 +20,45 @@ pub(super) struct Values(Map<String, Value>);
 #[derive(Clone, Debug, Default)]
 pub(super) struct Variables {
     pub(super) text: String,
-    pairs: Map<String, String>,
-    places: Map<String, Place>,
+    all: Vec<Variable>,
+}
+
+#[derive(Clone, Debug)]
+struct Variable {
+    name: String,
+    value: String,
+    /// The path that it sets: `dns.timeout`.
+    path: String,
+    places: Places,
 }
 
 impl Values {
-    pub(super) fn of_builtin(root: &Node) -> Self {
-        match value(Layer::Builtin, root.span, root).kind {
-            ValueKind::Table(table) => Self(table),
-            _ => Self::default(),
-        }
+    /// The built-in values, which say what there is to know.
+    pub(super) fn of_builtin(file: u32, problems: &mut Problems<'_>) -> Self {
+        let entries = entries(file, problems);
+        Self(entries.iter().filter_map(entry).collect())
     }
 
-    /// The values of a file; what does not belong there is left out and reported.
-    pub(super) fn of_file(root: &Node, known: &Self, report: &mut Report) -> Self {
-        let mut values = Map::new();
-        for (name, key, node) in entries(root, root.span, "the settings file", &known.names(), report) {
-            let kept = match known.keys_of(name) {
-                None => value(Layer::File, key, node),
-                Some(keys) => {
-                    let section = entries(node, key, &format!("`{name}`"), &keys, report);
-                    let section = section.map(|(name, key, node)| (name.to_owned(), value(Layer::File, key, node)));
-                    Value::new(None, section.collect::<Map<_, _>>())
-                }
-            };
-            values.insert(name.to_owned(), kept);
+    /// The values of a file; what does not belong there is noted and left out.
+    pub(super) fn of_file(file: u32, known: &Self, problems: &mut Problems<'_>) -> Self {
+        let entries = entries(file, problems);
+        if entries.is_empty() {
+            return Self::default();
+        }
+        let at = Place {
+            file,
+            ..Place::default()
+        };
+        let root = Node {
+            value: Written::Map(entries),
+            at,
+        };
+        let mut values = known_entries(&root, "the settings", &known.names(), problems);
+        for (section, value) in &mut values {
+            let Some(keys) = known.keys_of(section) else { continue };
+            let node = typed::Fields::of(map_of(&root)).value(section);
+            let entries = node.map(|node| known_entries(node, &format!("`{section}`"), &keys, problems));
+            *value = Value::new(None, entries.unwrap_or_default());
         }
         Self(values)
     }
@@ -62,11 +77,11 @@ impl Values {
 
     fn is_list(&self, path: &str) -> bool {
         let (section, key) = path.split_once('.').unwrap_or((path, ""));
-        let value = self.0.get(section).map(|value| match &value.kind {
+        let value = self.0.get(section).and_then(|value| match &value.kind {
             ValueKind::Table(keys) => keys.get(key).map(|value| &value.kind),
             kind => Some(kind),
         });
-        matches!(value.flatten(), Some(ValueKind::Array(_)))
+        matches!(value, Some(ValueKind::Array(_)))
     }
 
     /// The paths of everything that is no list.
@@ -80,65 +95,72 @@ impl Values {
 }
 
 impl Variables {
-    pub(super) fn of(environment: &[(String, String)], known: &Values, report: &mut Report) -> Self {
-        let scalars = known.scalars();
+    /// Writes them down, one a line, as the text with this index.
+    pub(super) fn new(file: u32, environment: &[(String, String)]) -> Self {
         let mut variables = Self::default();
         for (name, value) in environment {
-            let place = variables.write(name, value);
-            let path = name
-                .strip_prefix(PREFIX)
-                .unwrap_or(name)
-                .to_lowercase()
-                .replace("__", ".");
-            if known.is_list(&path) {
-                report.at_key(
-                    place,
-                    Complaint::new(
-                        format!("`{path}` is a list, and lists are set only by the settings file"),
-                        "not in the environment",
-                        "write it into the settings file, where it replaces the built-in list whole",
-                    ),
-                );
-            } else if scalars.contains(&path) {
-                variables.pairs.insert(name.clone(), value.clone());
-                variables.places.insert(path, place);
-            } else {
-                let names: Vec<_> = scalars.iter().map(|path| variable(path)).collect();
-                report.at_key(
-                    place,
-                    unknown(
-                        name,
-                        "the environment",
-                        &names.iter().map(String::as_str).collect::<Vec<_>>(),
-                    ),
-                );
-            }
+            let start = variables.text.len();
+            let _ = writeln!(variables.text, "{name}={}", value.escape_debug());
+            let place = |start: usize, end: usize| Place {
+                file,
+                start: u32::try_from(start).unwrap_or(u32::MAX),
+                end: u32::try_from(end).unwrap_or(u32::MAX),
+            };
+            let middle = start + name.len();
+            variables.all.push(Variable {
+                name: name.clone(),
+                value: value.clone(),
+                path: name
+                    .strip_prefix(PREFIX)
+                    .unwrap_or(name)
+                    .to_lowercase()
+                    .replace("__", "."),
+                places: Places {
+                    key: place(start, middle),
+                    value: place(middle + 1, variables.text.len() - 1),
+                },
+            });
         }
         variables
     }
 
-    /// Where the environment says this path; what `config` merged in carries no place of its own.
-    pub(super) fn place(&self, path: &str) -> Option<Place> {
-        self.places.get(path).copied()
+    /// Notes those that set nothing, and leaves them out.
+    pub(super) fn keep_known(&mut self, known: &Values, problems: &mut Problems<'_>) {
+        let scalars = known.scalars();
+        self.all.retain(|variable| {
+            let Variable { name, path, places, .. } = variable;
+            let found = scalars.contains(path);
+            if known.is_list(path) {
+                let message = format!("`{path}` is a list, and lists are set only by the settings file");
+                let problem = problems.error(places.key, message);
+                problem.help("write it into the settings file, where it replaces the built-in list whole");
+            } else if !found {
+                let names: Vec<_> = scalars.iter().map(|path| variable_of(path)).collect();
+                let names: Vec<_> = names.iter().map(String::as_str).collect();
+                let help = match nearest(name, &names) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!(
+                        "a variable is named after its setting, such as {}",
+                        variable_of("timeouts.idle")
+                    ),
+                };
+                problems.error(places.key, format!("`{name}` sets nothing")).help(help);
+            }
+            found
+        });
     }
 
-    fn write(&mut self, name: &str, value: &str) -> Place {
-        let start = self.text.len();
-        let key = Span {
-            start,
-            end: start + name.len(),
-        };
-        let _ = write!(self.text, "{name}={}", value.escape_debug());
-        let value = Span {
-            start: key.end + 1,
-            end: self.text.len(),
-        };
-        self.text.push('\n');
-        Place {
-            layer: Layer::Environment,
-            key,
-            value,
-        }
+    /// Where the environment says this path; what `config` merged in carries no place of its own.
+    pub(super) fn places(&self, path: &str) -> Option<Places> {
+        let variable = self.all.iter().find(|variable| variable.path == path)?;
+        Some(variable.places)
+    }
+
+    fn pairs(&self) -> Map<String, String> {
+        self.all
+            .iter()
+            .map(|variable| (variable.name.clone(), variable.value.clone()))
+            .collect()
     }
 }
 
@@ -147,7 +169,7 @@ pub(super) fn merge(builtin: &Values, file: &Values, variables: &Variables) -> R
     let environment = Environment::with_prefix("SLUICEGATE")
         .prefix_separator("__")
         .separator("__");
-    let environment = environment.source(Some(variables.pairs.clone()));
+    let environment = environment.source(Some(variables.pairs()));
     let layers = Config::builder()
         .add_source(builtin.clone())
         .add_source(file.clone())
@@ -165,73 +187,65 @@ impl Source for Values {
     }
 }
 
-/// The entries of a map whose names are known; the others are reported, as is anything that is no map.
-fn entries<'a>(
-    node: &'a Node,
-    key: Span,
-    whose: &str,
-    known: &[&str],
-    report: &mut Report,
-) -> impl Iterator<Item = (&'a str, Span, &'a Node)> + use<'a> {
-    let mut found = Vec::new();
-    if let Kind::Map(entries) = &node.kind {
-        for (name, key, value) in entries {
-            let place = Place {
-                layer: Layer::File,
-                key: *key,
-                value: value.span,
-            };
-            if known.contains(&name.as_str()) {
-                found.push((name.as_str(), *key, value));
-            } else {
-                report.at_key(place, unknown(name, whose, known));
-            }
-        }
-    } else {
-        let place = Place {
-            layer: Layer::File,
-            key,
-            value: node.span,
-        };
-        let complaint = Complaint::new(
-            format!("{whose} holds keys: {}", known.join(", ")),
-            "not a map",
-            "write `key: value` pairs",
-        );
-        report.at_key(place, complaint);
+/// The top-level entries of a text.
+fn entries<'t>(file: u32, problems: &mut Problems<'t>) -> Vec<(Node<'t>, Node<'t>)> {
+    let text = problems.texts().get(file as usize).map_or("", |source| &*source.text);
+    let mut entries = Vec::new();
+    // Nothing but remarks changes nothing.
+    let is_remark = |line: &str| line.trim_start().is_empty() || line.trim_start().starts_with('#');
+    if text.lines().all(is_remark) {
+        return entries;
     }
-    found.into_iter()
+    let Some(mut yaml) = Yaml::open(
+        file,
+        text,
+        "a settings file begins with keys such as `listeners:`",
+        problems,
+    ) else {
+        return entries;
+    };
+    while let Some(key) = yaml.key(problems) {
+        let Some(value) = yaml.value(&key, problems) else { break };
+        entries.push((key, value));
+    }
+    entries
 }
 
-pub(super) fn unknown(name: &str, whose: &str, known: &[&str]) -> Complaint {
-    let help = match closest(name, known.iter().copied()) {
-        Some(meant) => format!("did you mean `{meant}`?"),
-        None => format!("known are: {}", known.join(", ")),
-    };
-    Complaint::new(format!("{whose} has no setting `{name}`"), "unknown", help)
+/// The values of a map's known keys; other keys are noted.
+fn known_entries(node: &Node<'_>, whose: &str, known: &[&str], problems: &mut Problems<'_>) -> Map<String, Value> {
+    typed::fields(node, whose, known, problems);
+    let values = map_of(node).iter().filter_map(entry);
+    values.filter(|(name, _)| known.contains(&name.as_str())).collect()
 }
 
-fn value(layer: Layer, key: Span, node: &Node) -> Value {
-    let kind = match &node.kind {
-        Kind::Null => ValueKind::Nil,
-        Kind::Bool(value) => ValueKind::Boolean(*value),
-        Kind::Integer(value) => ValueKind::I64(*value),
-        Kind::Float(value) => ValueKind::Float(*value),
-        Kind::Text(text) => ValueKind::String(text.clone()),
-        Kind::List(items) => ValueKind::Array(items.iter().map(|item| value(layer, item.span, item)).collect()),
-        Kind::Map(entries) => ValueKind::Table(
-            entries
-                .iter()
-                .map(|(name, key, node)| (name.clone(), value(layer, *key, node)))
-                .collect(),
-        ),
+fn map_of<'n, 't>(node: &'n Node<'t>) -> &'n [(Node<'t>, Node<'t>)] {
+    match &node.value {
+        Written::Map(entries) => entries,
+        _ => &[],
+    }
+}
+
+/// A key and its value, unless one of them was refused before.
+fn entry((key, value): &(Node<'_>, Node<'_>)) -> Option<(String, Value)> {
+    match &key.value {
+        Written::Text(name) => Some((name.to_string(), value_of(key.at, value)?)),
+        _ => None,
+    }
+}
+
+fn value_of(key: Place, node: &Node<'_>) -> Option<Value> {
+    let kind = match &node.value {
+        Written::Null => ValueKind::Nil,
+        Written::Bool(value) => ValueKind::Boolean(*value),
+        Written::Int(value) => ValueKind::I64(*value),
+        Written::Number => ValueKind::Float(f64::NAN),
+        Written::Text(text) => ValueKind::String(text.to_string()),
+        Written::List(items) => ValueKind::Array(items.iter().filter_map(|item| value_of(item.at, item)).collect()),
+        Written::Map(entries) => ValueKind::Table(entries.iter().filter_map(entry).collect()),
+        Written::Refused => return None,
     };
-    let place = Place {
-        layer,
-        key,
-        value: node.span,
-    };
-    Value::new(Some(&place.to_string()), kind)
+    let places = Places { key, value: node.at };
+    Some(Value::new(Some(&places.to_string()), kind))
 }
 
 fn sorted(table: &Map<String, Value>) -> Vec<&str> {
@@ -240,7 +254,7 @@ fn sorted(table: &Map<String, Value>) -> Vec<&str> {
     names
 }
 
-fn variable(path: &str) -> String {
+fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
 }
 

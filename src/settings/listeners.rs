@@ -4,22 +4,22 @@
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use config::{Map, Value, ValueKind};
 
 use crate::name::{Authority, Host, Port};
+use crate::policy::problem::Place;
+use crate::policy::yaml::typed::{listed, nearest};
 
-use super::layers::unknown;
-use super::read::{Reader, not_yet, place_of};
-use super::report::{Complaint, Place};
+use super::read::{Reader, key_place, not_yet, value_place};
+use super::report::Complaint;
 use super::value::{self, Written, wrong_type};
 use super::{Listener, Mode, Tls, UpstreamPort};
 
 /// Reads all entries, and refuses two that would listen on one address.
 pub(super) fn read(
-    reader: &mut Reader<'_>,
+    reader: &mut Reader<'_, '_>,
     admin: Option<SocketAddr>,
     health: Option<SocketAddr>,
 ) -> Option<Vec<Listener>> {
@@ -33,20 +33,21 @@ pub(super) fn read(
     let mut taken = Taken::default();
     let mut listeners = Vec::new();
     for item in &items {
-        let Some((listener, places)) = entry(reader, item) else {
+        let Some(Entry {
+            listener,
+            name_at,
+            bind_at,
+        }) = entry(reader, item)
+        else {
             continue;
         };
         if !names.insert(listener.name.clone()) {
             let message = format!("two listeners are named `{}`", listener.name);
-            let complaint = Complaint::new(
-                message,
-                "taken above",
-                "give each a name of its own; it stands in records and metrics",
-            );
-            reader.report.at_value(places.name, complaint);
+            let help = "give each a name of its own; it stands in records and metrics";
+            reader.note(name_at, Complaint::new(message, "taken above", help));
         }
         if let Some(complaint) = taken.claim(&listener.name, listener.bind) {
-            reader.report.at_value(places.bind, complaint);
+            reader.note(bind_at, complaint);
         }
         listeners.push(listener);
     }
@@ -58,53 +59,29 @@ pub(super) fn read(
     (listeners.len() == items.len()).then_some(listeners)
 }
 
-/// Where the values of an entry stand that are compared with those of others.
-struct Places {
-    name: Place,
-    bind: Place,
+/// One listener, and where the values stand that are compared with those of others.
+struct Entry {
+    listener: Listener,
+    name_at: Place,
+    bind_at: Place,
 }
 
-/// What the entry may say.
-struct Entry<'a> {
-    keys: &'a Map<String, Value>,
-    place: Place,
-    mode: &'a str,
-}
-
-fn entry(reader: &mut Reader<'_>, item: &Value) -> Option<(Listener, Places)> {
-    let place = place_of(item);
-    let ValueKind::Table(keys) = &item.kind else {
-        let help = "write {name: proxy, mode: explicit, bind: \"127.0.0.1:3128\"}";
-        reader
-            .report
-            .at_value(place, wrong_type(&item.kind, "a listener", help));
-        return None;
-    };
-    let mut entry = Entry { keys, place, mode: "" };
-    let known: Vec<_> = KEYS.iter().map(|(key, _)| *key).collect();
-    let mut sound = true;
-    for (key, value) in keys.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-        reader
-            .report
-            .at_key(place_of(value), unknown(key, "a listener", &known));
-        sound = false;
-    }
-    let mode = entry.need(reader, "mode", &format!("write one of: {}", MODES.join(", ")));
-    let name = entry
-        .need(reader, "name", "write a name; it stands in records and metrics")
-        .and_then(|value| reader.item(value, name));
-    let bind = entry
-        .need(reader, "bind", "write an address with a port")
-        .and_then(|value| Some((reader.item(value, value::socket)?, place_of(value))));
-    let mode_place = mode.map_or(place, place_of);
-    entry.mode =
-        mode.and_then(|value| reader.item(value, |written| written.one_of(&MODES.map(|mode| (mode, mode)))))?;
-    let mode = match entry.mode {
-        "explicit" => entry.tls(reader).map(|tls| Mode::Explicit { tls }),
-        "tls" => entry.upstream_port(reader).map(|port| Mode::Tls { port }),
-        "http" => entry.upstream_port(reader).map(|port| Mode::Http { port }),
+/// Every problem of the entry is noted before it is given up.
+fn entry(reader: &mut Reader<'_, '_>, item: &Value) -> Option<Entry> {
+    let help = "write {name: proxy, mode: explicit, bind: \"127.0.0.1:3128\"}";
+    let keys = Keys::of(reader, item, "a listener", &KEYS.map(|(key, _)| key), help)?;
+    let name = keys.need(reader, "name", "write a name; it stands in records and metrics");
+    let bind = keys.need(reader, "bind", "write an address with a port");
+    let mode = keys.need(reader, "mode", &format!("write {}", listed(&MODES)));
+    let read_name = name.and_then(|value| reader.item(value, self::name));
+    let read_bind = bind.and_then(|value| reader.item(value, value::socket));
+    let word = mode.and_then(|value| reader.item(value, |written| written.one_of(&MODES.map(|mode| (mode, mode)))))?;
+    let read_mode = match word {
+        "explicit" => keys.tls(reader).map(|tls| Mode::Explicit { tls }),
+        "tls" => keys.upstream_port(reader).map(|port| Mode::Tls { port }),
+        "http" => keys.upstream_port(reader).map(|port| Mode::Http { port }),
         "tcp" => {
-            let to = entry.need(
+            let to = keys.need(
                 reader,
                 "to",
                 "write the fixed target, such as \"smtp.sendgrid.net:587\"",
@@ -113,117 +90,134 @@ fn entry(reader: &mut Reader<'_>, item: &Value) -> Option<(Listener, Places)> {
                 .map(|to| Mode::Tcp { to })
         }
         _ => {
-            let complaint = not_yet("the mode `dns`", "leave this listener out");
-            reader.report.at_value(mode_place, complaint);
-            return None;
+            reader.note(
+                mode.map_or(keys.at, value_place),
+                not_yet("the mode `dns`", "leave this listener out"),
+            );
+            None
         }
     };
-    sound &= entry.refuse_foreign(reader);
-    let name_place = keys.get("name").map_or(place, place_of);
-    let (name, (bind, bind_place), mode) = (name?, bind?, mode?);
-    sound.then_some((
-        Listener { name, bind, mode },
-        Places {
-            name: name_place,
-            bind: bind_place,
-        },
-    ))
+    let fits = keys.refuse_foreign(reader, word);
+    let listener = Listener {
+        name: read_name?,
+        bind: read_bind?,
+        mode: read_mode?,
+    };
+    (fits && keys.sound).then_some(Entry {
+        listener,
+        name_at: name.map_or(keys.at, value_place),
+        bind_at: bind.map_or(keys.at, value_place),
+    })
 }
 
-impl<'a> Entry<'a> {
-    fn need(&self, reader: &mut Reader<'_>, key: &str, help: &str) -> Option<&'a Value> {
-        let value = self.keys.get(key);
+/// The keys of an entry.
+struct Keys<'v> {
+    table: &'v Map<String, Value>,
+    at: Place,
+    /// Whether all of them are known.
+    sound: bool,
+}
+
+impl<'v> Keys<'v> {
+    fn of(reader: &mut Reader<'_, '_>, value: &'v Value, what: &str, known: &[&str], help: &str) -> Option<Self> {
+        let ValueKind::Table(table) = &value.kind else {
+            reader.note(
+                value_place(value),
+                wrong_type(&value.kind, &format!("a map of keys for {what}"), help),
+            );
+            return None;
+        };
+        let mut sound = true;
+        for (key, value) in table.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
+            let help = match nearest(key, known) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the keys are {}", listed(known)),
+            };
+            reader.note(
+                key_place(value),
+                Complaint::new(format!("`{key}` is not a key of {what}"), "", help),
+            );
+            sound = false;
+        }
+        Some(Self {
+            table,
+            at: value_place(value),
+            sound,
+        })
+    }
+
+    fn need(&self, reader: &mut Reader<'_, '_>, key: &str, help: &str) -> Option<&'v Value> {
+        let value = self.table.get(key);
         if value.is_none() {
-            let complaint = Complaint::new(format!("this listener has no `{key}`"), "not here", help);
-            reader.report.at_value(self.place, complaint);
+            reader.note(self.at, Complaint::new(format!("`{key}` is missing here"), "", help));
         }
         value
     }
 
     /// Keys that belong to other modes. Says whether there are none.
-    fn refuse_foreign(&self, reader: &mut Reader<'_>) -> bool {
-        let mut sound = true;
+    fn refuse_foreign(&self, reader: &mut Reader<'_, '_>, mode: &str) -> bool {
+        let mut fits = true;
         for (key, modes) in KEYS
             .iter()
-            .filter(|(_, modes)| !modes.is_empty() && !modes.contains(&self.mode))
+            .filter(|(_, modes)| !modes.is_empty() && !modes.contains(&mode))
         {
-            if let Some(value) = self.keys.get(*key) {
-                let message = format!("`{key}` does not belong to mode {}", self.mode);
-                let help = format!("it belongs to mode {}", modes.join(" or "));
-                reader
-                    .report
-                    .at_key(place_of(value), Complaint::new(message, "not in this mode", help));
-                sound = false;
+            if let Some(value) = self.table.get(*key) {
+                let message = format!("`{key}` does not belong to mode `{mode}`");
+                let help = format!("it belongs to mode {}", listed(modes));
+                reader.note(key_place(value), Complaint::new(message, "not in this mode", help));
+                fits = false;
             }
         }
-        sound
+        fits
     }
 
-    fn upstream_port(&self, reader: &mut Reader<'_>) -> Option<UpstreamPort> {
-        match (self.keys.get("port"), self.keys.get("original")) {
+    fn upstream_port(&self, reader: &mut Reader<'_, '_>) -> Option<UpstreamPort> {
+        match (self.table.get("port"), self.table.get("original")) {
             (Some(value), None) => reader.item(value, port).map(UpstreamPort::Fixed),
             (None, Some(value)) => {
                 let words = [("redirect", UpstreamPort::Redirect), ("tproxy", UpstreamPort::Tproxy)];
                 reader.item(value, |written| written.one_of(&words))
             }
             (None, None) => {
-                let help = "write `port: 443`, or `original: redirect` or `original: tproxy` to take it from the original destination";
-                let complaint = Complaint::new(
-                    "this listener does not say which port upstream is meant",
-                    "no `port`",
-                    help,
-                );
-                reader.report.at_value(self.place, complaint);
+                let message = "this listener does not say which port is meant upstream";
+                let help = "write `port: 443`; or `original: redirect` or `original: tproxy`, to take the original one";
+                reader.note(self.at, Complaint::new(message, "no `port`", help));
                 None
             }
             (Some(_), Some(value)) => {
-                let complaint = Complaint::new(
-                    "`port` and `original` exclude each other",
-                    "beside `port`",
-                    "leave one of them out",
+                let message = "`port` and `original` exclude each other";
+                reader.note(
+                    key_place(value),
+                    Complaint::new(message, "beside `port`", "leave one of them out"),
                 );
-                reader.report.at_key(place_of(value), complaint);
                 None
             }
         }
     }
 
-    /// Outer `None`: a problem. Inner `None`: plain text.
-    #[expect(clippy::option_option, reason = "the two say different things, and only here")]
-    fn tls(&self, reader: &mut Reader<'_>) -> Option<Option<Tls>> {
-        let Some(value) = self.keys.get("tls") else {
+    /// `None` for a problem, `Some(None)` for plain text.
+    #[expect(
+        clippy::option_option,
+        reason = "the two say different things, and only to one caller"
+    )]
+    fn tls(&self, reader: &mut Reader<'_, '_>) -> Option<Option<Tls>> {
+        let Some(value) = self.table.get("tls") else {
             return Some(None);
         };
-        let help = "write {cert: FILE, key: FILE}, with client_ca: FILE to require client certificates";
-        let ValueKind::Table(keys) = &value.kind else {
-            reader
-                .report
-                .at_value(place_of(value), wrong_type(&value.kind, "cert and key", help));
-            return None;
-        };
-        let known = ["cert", "key", "client_ca"];
-        let mut sound = true;
-        for (key, value) in keys.iter().filter(|(key, _)| !known.contains(&key.as_str())) {
-            reader.report.at_key(place_of(value), unknown(key, "`tls`", &known));
-            sound = false;
-        }
-        let inner = Entry {
-            keys,
-            place: place_of(value),
-            mode: "",
-        };
-        let cert = inner.need(reader, "cert", help).and_then(|value| reader.path(value));
-        let key = inner.need(reader, "key", help).and_then(|value| reader.path(value));
-        let client_ca: Option<Option<PathBuf>> = match keys.get("client_ca") {
-            Some(value) => reader.path(value).map(Some),
-            None => Some(None),
+        let help = "write {cert: FILE, key: FILE}; client_ca: FILE requires client certificates";
+        let keys = Keys::of(reader, value, "`tls`", &["cert", "key", "client_ca"], help)?;
+        let cert = keys.need(reader, "cert", help).and_then(|value| reader.path(value));
+        let key = keys.need(reader, "key", help).and_then(|value| reader.path(value));
+        let client_ca = match keys.table.get("client_ca") {
+            Some(value) => Some(reader.path(value)?),
+            None => None,
         };
         let tls = Tls {
             cert: cert?,
             key: key?,
-            client_ca: client_ca?,
+            client_ca,
         };
-        sound.then_some(Some(tls))
+        keys.sound.then_some(Some(tls))
     }
 }
 
@@ -236,16 +230,22 @@ impl Taken {
     fn claim(&mut self, name: &str, bind: SocketAddr) -> Option<Complaint> {
         let clash = self.0.iter().find(|(_, at)| overlap(*at, bind)).map(|(other, at)| {
             let message = format!("`{name}` and `{other}` would listen on one address");
-            let label = if *at == bind {
-                format!("taken by `{other}`")
-            } else {
-                format!("`{other}` listens on {at}")
-            };
-            Complaint::new(message, label, "give one of them another port")
+            Complaint::new(
+                message,
+                format!("`{other}` listens on {at}"),
+                "give one of them another port",
+            )
         });
         self.0.push((name.into(), bind));
         clash
     }
+}
+
+fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
+    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
+    // A wildcard takes the port on every address of its family; `[::]` is not trusted to leave IPv4 alone.
+    let covers = |wild: IpAddr, ip: IpAddr| wild.is_unspecified() && (wild.is_ipv6() || ip.is_ipv4());
+    one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
 fn name(written: Written<'_>) -> Result<Arc<str>, Complaint> {
@@ -254,45 +254,28 @@ fn name(written: Written<'_>) -> Result<Arc<str>, Complaint> {
     let plain = text
         .bytes()
         .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_'));
-    if !plain || text.is_empty() || text.len() > 40 {
-        return Err(Complaint::new(
-            format!("`{text}` is no name for a listener"),
-            "cannot be a metric label",
-            help,
-        ));
+    if plain && (1..=40).contains(&text.len()) {
+        Ok(text.into())
+    } else {
+        Err(Complaint::new(format!("`{text}` is no name for a listener"), "", help))
     }
-    Ok(text.into())
 }
 
 fn port(written: Written<'_>) -> Result<Port, Complaint> {
-    let number = written.count(1)?;
-    let port = u16::try_from(number).ok().and_then(Port::new);
-    port.ok_or_else(|| {
-        Complaint::new(
-            format!("{number} is not a port"),
-            "1 to 65535",
-            "write a number from 1 to 65535",
-        )
-    })
+    let port = written.count(1)?;
+    let read = u16::try_from(port).ok().and_then(Port::new);
+    read.ok_or_else(|| Complaint::new(format!("{port} is not a port"), "", "write a number from 1 to 65535"))
 }
 
 fn target(written: Written<'_>) -> Result<(Host, Port), Complaint> {
     let help = "write a name and a port, such as \"smtp.sendgrid.net:587\"";
     let text = written.text("a target", help)?;
-    Authority::parse_connect(text.as_bytes())
-        .map_err(|error| Complaint::new(format!("`{text}` is not a target"), error.to_string(), help))
-}
-
-fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
-    let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    // A wildcard takes the port on every address; `[::]` on those of IPv4 as well.
-    let wild =
-        |ip: IpAddr, over: IpAddr| ip.is_unspecified() && (ip.is_ipv6() || over.is_ipv4() || over.is_unspecified());
-    one.port() == other.port() && one.port() != 0 && (a == b || wild(a, b) || wild(b, a))
+    let read = Authority::parse_connect(text.as_bytes());
+    read.map_err(|error| Complaint::new(format!("`{text}` is not a target"), error.to_string(), help))
 }
 
 /// Every key of a listener and the modes that it belongs to; none means all.
-const KEYS: &[(&str, &[&str])] = &[
+const KEYS: [(&str, &[&str]); 10] = [
     ("name", &[]),
     ("mode", &[]),
     ("bind", &[]),

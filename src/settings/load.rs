@@ -7,13 +7,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::policy::problem::Problems;
 use crate::policy::{Problem, Severity, SourceText};
 use crate::source::{Cause, Rejected};
 
 use super::Settings;
 use super::layers::{self, PREFIX, Values, Variables};
 use super::read::Reader;
-use super::report::{BUILTIN, ENVIRONMENT, Report};
 
 /// What settings are made from.
 #[derive(Clone, Debug, Default)]
@@ -38,13 +38,13 @@ impl Inputs {
                 (Ok(name), Ok(value)) => environment.push((name, value)),
                 (Ok(name), Err(_)) => {
                     return Err(unreadable(
-                        ENVIRONMENT.into(),
+                        "environment".into(),
                         format!("the value of {name} is not UTF-8"),
                     ));
                 }
                 (Err(name), _) => {
                     let message = format!("the name of the variable {} is not UTF-8", name.display());
-                    return Err(unreadable(ENVIRONMENT.into(), message));
+                    return Err(unreadable("environment".into(), message));
                 }
             }
         }
@@ -72,53 +72,57 @@ impl Inputs {
 /// # Errors
 /// Every problem of the file and of the environment, each at its place.
 pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
-    let builtin = SourceText {
-        name: BUILTIN.into(),
-        text: BUILTIN_TEXT.into(),
-    };
-    let mut report = Report::new(inputs.file.as_ref().map_or(BUILTIN.into(), |file| file.name.clone()));
-    let known = report.tree(&builtin);
-    let known = known.as_ref().map(Values::of_builtin).unwrap_or_default();
-    let file = inputs.file.as_ref().and_then(|file| report.tree(file));
-    let file = file
-        .map(|root| Values::of_file(&root, &known, &mut report))
-        .unwrap_or_default();
-    let variables = Variables::of(&inputs.environment, &known, &mut report);
+    let mut variables = Variables::new(ENVIRONMENT, &inputs.environment);
+    let texts = [
+        inputs.file.clone().unwrap_or_else(|| text("", "")),
+        text("environment", &variables.text),
+        text("built-in settings", BUILTIN_TEXT),
+    ];
+    let mut problems = Problems::new(&texts);
+    let builtin = Values::of_builtin(BUILTIN, &mut problems);
+    let file = Values::of_file(FILE, &builtin, &mut problems);
+    variables.keep_known(&builtin, &mut problems);
     // Twice, so that a variable does not hide the mistake in the file that it replaces.
     let mut settings = None;
     for variables in [&Variables::default(), &variables] {
-        let merged = layers::merge(&known, &file, variables);
-        let Some(merged) = merged
-            .map_err(|error| report.push(problem(BUILTIN.into(), error.to_string())))
-            .ok()
-        else {
-            continue;
-        };
-        let directory = &inputs.directory;
-        settings = Reader {
-            merged: &merged,
-            variables,
-            directory,
-            report: &mut report,
+        match layers::merge(&builtin, &file, variables) {
+            Ok(merged) => {
+                let directory = &inputs.directory;
+                settings = Reader {
+                    merged: &merged,
+                    variables,
+                    directory,
+                    problems: &mut problems,
+                }
+                .settings();
+            }
+            Err(error) => _ = problems.error_of_file(BUILTIN, error.to_string()),
         }
-        .settings();
     }
-    let problems = report.into_problems();
     match settings {
-        Some(settings) if problems.is_empty() => Ok(settings),
+        Some(settings) if !problems.has_errors() => Ok(settings),
         _ => {
-            let environment = SourceText {
-                name: ENVIRONMENT.into(),
-                text: variables.text.into(),
-            };
-            let mut texts: Vec<_> = inputs.file.clone().into_iter().chain([environment, builtin]).collect();
-            texts.retain(|text| problems.iter().any(|problem| problem.file == text.name));
+            let mut said = Vec::new();
+            for problem in problems.into_sorted() {
+                if !said.contains(&problem) {
+                    said.push(problem);
+                }
+            }
+            let quoted = |text: &SourceText| said.iter().any(|problem| problem.file == text.name);
+            let texts = texts.iter().filter(|text| quoted(text)).cloned().collect();
             Err(Rejected {
                 cause: Cause::Invalid,
-                problems,
+                problems: said,
                 texts,
             })
         }
+    }
+}
+
+fn text(name: &str, text: &str) -> SourceText {
+    SourceText {
+        name: name.into(),
+        text: text.into(),
     }
 }
 
@@ -141,6 +145,10 @@ fn problem(file: Arc<str>, message: String) -> Problem {
     }
 }
 
+/// The texts, in the order of their problems.
+const FILE: u32 = 0;
+pub(super) const ENVIRONMENT: u32 = 1;
+pub(super) const BUILTIN: u32 = 2;
 /// The built-in settings, as the repository shows them.
 const BUILTIN_TEXT: &str = include_str!("../../config/sluicegate.yaml");
 
@@ -171,10 +179,10 @@ mod tests {
     fn every_file_of_the_valid_corpus_loads() {
         for (name, text) in corpus("valid") {
             let inputs = Inputs {
-                file: Some(self::text(&name, &text)),
+                file: Some(super::text(&name, &text)),
                 ..Inputs::default()
             };
-            load(&inputs).unwrap_or_else(|rejected| panic!("{name}: {}", rejected.render()));
+            load(&inputs).unwrap_or_else(|rejected| panic!("{name}: {}", rejected.render(false)));
         }
     }
 
@@ -183,7 +191,7 @@ mod tests {
         let mut wrong = Vec::new();
         for (name, text) in corpus("invalid") {
             let inputs = Inputs {
-                file: Some(self::text(&name, &text)),
+                file: Some(super::text(&name, &text)),
                 ..Inputs::default()
             };
             let rejected = load(&inputs).expect_err(&name);
@@ -247,7 +255,7 @@ mod tests {
 
     #[test]
     fn the_environment_is_judged_like_a_file() {
-        let environment = vec![
+        let mut environment = vec![
             variable("LISTENERS", "x"),
             variable("DNS__SERVERS", "10.0.0.10"),
             variable("TIMEOUT__IDLE", "1h"),
@@ -256,6 +264,7 @@ mod tests {
             variable("ADMIN__BIND", "127.0.0.1:3128"),
             variable("DNS", "x"),
         ];
+        environment.sort();
         let rejected = load(&Inputs {
             environment,
             ..Inputs::default()
@@ -266,16 +275,16 @@ mod tests {
         assert_eq!(
             found,
             [
-                "1:1 `listeners` is a list, and lists are set only by the settings file",
-                "2:1 `dns.servers` is a list, and lists are set only by the settings file",
-                "3:1 the environment has no setting `SLUICEGATE__TIMEOUT__IDLE`",
+                "1:25 `admin` and `proxy` would listen on one address",
+                "2:1 `SLUICEGATE__DNS` sets nothing",
+                "3:1 `dns.servers` is a list, and lists are set only by the settings file",
                 "4:33 this number is out of range",
-                "5:28 `5` is not a duration",
-                "6:25 `admin` and `proxy` would listen on one address",
-                "7:1 the environment has no setting `SLUICEGATE__DNS`",
+                "5:1 `listeners` is a list, and lists are set only by the settings file",
+                "6:28 `5` is not a duration",
+                "7:1 `SLUICEGATE__TIMEOUT__IDLE` sets nothing",
             ]
         );
-        let help = rejected.problems[2].help.as_deref();
+        let help = rejected.problems[6].help.as_deref();
         assert_eq!(help, Some("did you mean `SLUICEGATE__TIMEOUTS__IDLE`?"));
     }
 
@@ -308,20 +317,13 @@ mod tests {
         (format!("{PREFIX}{name}"), value.to_owned())
     }
 
-    fn text(name: &str, text: &str) -> SourceText {
-        SourceText {
-            name: name.into(),
-            text: text.into(),
-        }
-    }
-
     fn valid(name: &str) -> Inputs {
         let (name, text) = corpus("valid")
             .into_iter()
             .find(|(file, _)| file == &format!("{name}.yaml"))
             .unwrap();
         Inputs {
-            file: Some(self::text(&name, &text)),
+            file: Some(super::text(&name, &text)),
             ..Inputs::default()
         }
     }
@@ -345,7 +347,7 @@ mod tests {
 
     /// `line:column message`.
     fn brief(problem: &Problem, text: &str) -> String {
-        if &*problem.file == BUILTIN {
+        if &*problem.file == "built-in settings" {
             return format!("0:0 {}", problem.message);
         }
         let start = problem.span.map_or(0, |span| span.start);

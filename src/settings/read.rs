@@ -6,24 +6,25 @@ use std::path::{Path, PathBuf};
 
 use config::{Value, ValueKind};
 
-use crate::policy::Span;
+use crate::policy::problem::{Place, Problems};
 
 use super::layers::Variables;
-use super::report::{Complaint, Layer, Place, Report};
+use super::load::{BUILTIN, ENVIRONMENT};
+use super::report::{Complaint, Places};
 use super::value::{self, Written, wrong_type};
 use super::{Dns, Limits, Log, LogFormat, LoggedDecisions, Reload, Settings, Timeouts, listeners};
 
 /// Reads merged values.
 #[derive(Debug)]
-pub(super) struct Reader<'a> {
+pub(super) struct Reader<'a, 't> {
     pub(super) merged: &'a Value,
     pub(super) variables: &'a Variables,
     /// Where relative paths start.
     pub(super) directory: &'a Path,
-    pub(super) report: &'a mut Report,
+    pub(super) problems: &'a mut Problems<'t>,
 }
 
-impl Reader<'_> {
+impl Reader<'_, '_> {
     /// `None` where a problem was reported.
     pub(super) fn settings(&mut self) -> Option<Settings> {
         let admin = self.read("admin.bind", value::socket);
@@ -84,7 +85,7 @@ impl Reader<'_> {
             let help = "lower `min_ttl` or raise `max_ttl`";
             let complaint = Complaint::new("`dns.min_ttl` is more than `dns.max_ttl`", "these two do not fit", help);
             // At the one that somebody wrote.
-            let built_in = self.place("dns.max_ttl").layer == Layer::Builtin;
+            let built_in = self.places("dns.max_ttl").value.file == BUILTIN;
             self.complain(if built_in { "dns.min_ttl" } else { "dns.max_ttl" }, complaint);
             return None;
         }
@@ -147,10 +148,13 @@ impl Reader<'_> {
     /// The value of a path, read by `read`, or a reported complaint.
     fn read<T>(&mut self, path: &str, read: impl FnOnce(Written<'_>) -> Result<T, Complaint>) -> Option<T> {
         let kind = self.find(path).map_or(ValueKind::Nil, |value| value.kind.clone());
-        let layer = self.place(path).layer;
-        read(Written { kind: &kind, layer })
-            .map_err(|complaint| self.complain(path, complaint))
-            .ok()
+        let from_environment = self.places(path).value.file == ENVIRONMENT;
+        read(Written {
+            kind: &kind,
+            from_environment,
+        })
+        .map_err(|complaint| self.complain(path, complaint))
+        .ok()
     }
 
     pub(super) fn list(&mut self, path: &str) -> Option<Vec<Value>> {
@@ -172,12 +176,12 @@ impl Reader<'_> {
         value: &Value,
         read: impl FnOnce(Written<'_>) -> Result<T, Complaint>,
     ) -> Option<T> {
-        let place = place_of(value);
+        // Lists and what stands in them come only from files.
         let read = read(Written {
             kind: &value.kind,
-            layer: place.layer,
+            from_environment: false,
         });
-        read.map_err(|complaint| self.report.at_value(place, complaint)).ok()
+        read.map_err(|complaint| self.note(value_place(value), complaint)).ok()
     }
 
     pub(super) fn path(&mut self, value: &Value) -> Option<PathBuf> {
@@ -201,15 +205,18 @@ impl Reader<'_> {
         })
     }
 
-    fn place(&self, path: &str) -> Place {
+    fn places(&self, path: &str) -> Places {
         let known = self.find(path).and_then(|value| value.origin()?.parse().ok());
         // What `config` read from the environment says only that.
-        known.or_else(|| self.variables.place(path)).unwrap_or(NOWHERE)
+        known.or_else(|| self.variables.places(path)).unwrap_or_default()
     }
 
     pub(super) fn complain(&mut self, path: &str, complaint: Complaint) {
-        let place = self.place(path);
-        self.report.at_value(place, complaint);
+        self.note(self.places(path).value, complaint);
+    }
+
+    pub(super) fn note(&mut self, at: Place, complaint: Complaint) {
+        complaint.note(at, self.problems);
     }
 }
 
@@ -218,13 +225,16 @@ pub(super) fn not_yet(what: &str, help: &str) -> Complaint {
     Complaint::new(format!("{what} is not in this version"), "not yet", help)
 }
 
-/// Where a value of a list stands; lists come only from files.
-pub(super) fn place_of(value: &Value) -> Place {
-    value.origin().and_then(|origin| origin.parse().ok()).unwrap_or(NOWHERE)
+/// Where a value of a file stands, and its key.
+pub(super) fn value_place(value: &Value) -> Place {
+    places(value).value
 }
 
-const NOWHERE: Place = Place {
-    layer: Layer::Builtin,
-    key: Span { start: 0, end: 0 },
-    value: Span { start: 0, end: 0 },
-};
+pub(super) fn key_place(value: &Value) -> Place {
+    places(value).key
+}
+
+fn places(value: &Value) -> Places {
+    let origin = value.origin().and_then(|origin| origin.parse().ok());
+    origin.unwrap_or_default()
+}

@@ -8,14 +8,14 @@ use std::time::Duration;
 use config::ValueKind;
 use jiff::SignedDuration;
 
-use super::report::{Complaint, Layer};
+use super::report::Complaint;
 
 /// A value as one layer wrote it. The environment knows only text, so there a number is read from text; in a file it must
 /// be a number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Written<'a> {
     pub(super) kind: &'a ValueKind,
-    pub(super) layer: Layer,
+    pub(super) from_environment: bool,
 }
 
 impl<'a> Written<'a> {
@@ -30,7 +30,7 @@ impl<'a> Written<'a> {
     pub(super) fn count(self, least: usize) -> Result<usize, Complaint> {
         let read = match self.kind {
             ValueKind::I64(number) => usize::try_from(*number).ok(),
-            ValueKind::String(text) if self.layer == Layer::Environment => text.parse().ok(),
+            ValueKind::String(text) if self.from_environment => text.parse().ok(),
             other => return Err(wrong_type(other, "a number", "write digits, without quotes")),
         };
         let read = read.filter(|number| (least..=MOST).contains(number));
@@ -102,8 +102,8 @@ pub(super) fn duration(written: Written<'_>) -> Result<Duration, Complaint> {
 pub(super) fn yes_or_no(written: Written<'_>) -> Result<bool, Complaint> {
     match written.kind {
         ValueKind::Boolean(value) => Ok(*value),
-        ValueKind::String(text) if written.layer == Layer::Environment && text == "true" => Ok(true),
-        ValueKind::String(text) if written.layer == Layer::Environment && text == "false" => Ok(false),
+        ValueKind::String(text) if written.from_environment && text == "true" => Ok(true),
+        ValueKind::String(text) if written.from_environment && text == "false" => Ok(false),
         other => Err(wrong_type(other, "true or false", "write true or false")),
     }
 }

@@ -9,6 +9,14 @@ use super::{Problem, Severity, SourceText, Span};
 
 /// All problems, each with the line it is about, and a count at the end.
 pub fn render(problems: &[Problem], texts: &[SourceText], colour: bool) -> String {
+    let mut out = render_each(problems, texts, colour);
+    out.push_str(&summary(problems));
+    out.push('\n');
+    out
+}
+
+/// All problems, each with the line it is about and an empty line after it.
+pub fn render_each(problems: &[Problem], texts: &[SourceText], colour: bool) -> String {
     let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
     let mut out = String::new();
     for problem in problems.iter().take(SHOWN) {
@@ -20,8 +28,6 @@ pub fn render(problems: &[Problem], texts: &[SourceText], colour: bool) -> Strin
         out.push_str(&hidden.to_string());
         out.push_str(" more\n\n");
     }
-    out.push_str(&summary(problems));
-    out.push('\n');
     out
 }
 
@@ -59,7 +65,7 @@ struct Row<'p> {
 }
 
 /// `3 errors, 1 warning`.
-fn summary(problems: &[Problem]) -> String {
+pub fn summary(problems: &[Problem]) -> String {
     let counts = [Severity::Error, Severity::Warning].map(|severity| {
         let count = problems.iter().filter(|problem| problem.severity == severity).count();
         let plural = if count == 1 { "" } else { "s" };
