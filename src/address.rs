@@ -32,6 +32,25 @@ pub fn classify_net(net: IpNet) -> AddressClass {
     }
 }
 
+/// A range that is never dialled and that this one lies in or holds; and what that range is. A rule must not name it.
+pub fn never_within(net: IpNet) -> Option<(IpNet, &'static str)> {
+    let net = translated_net(net);
+    let v4 = V4.iter().map(|(range, class)| (IpNet::V4(*range), *class));
+    let v6 = V6.iter().map(|(range, class)| (IpNet::V6(*range), *class));
+    for (range, class) in v4.chain(v6) {
+        let around = range.contains(&net);
+        if let Never(what) = class
+            && (around || net.contains(&range))
+        {
+            return Some((range, what));
+        }
+        if around {
+            return None;
+        }
+    }
+    None
+}
+
 /// The IPv4 address that a NAT64 gateway reads out of an address (RFC 6052, the well-known prefix); any other address
 /// unchanged.
 pub fn translated(address: IpAddr) -> IpAddr {

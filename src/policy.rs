@@ -3,23 +3,29 @@
 //! Called by the data path, by `check` and `explain`, and by the tests, all through the same functions.
 
 pub mod ask;
+pub mod changes;
 mod compile;
 pub mod compiled;
 pub mod document;
+mod expect;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;
 mod index;
+mod lint;
 pub mod load;
+pub mod presets;
 pub mod problem;
 pub mod reason;
 pub mod rule;
 pub(crate) mod yaml;
 
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
+pub use changes::{Changes, changes};
 pub use compiled::{Mode, Policy, Workload};
 pub use gate::{enforce, expected, gate};
 pub use load::{Loaded, load};
+pub use presets::builtin;
 pub use problem::{Problem, Severity, SourceText, Span, render};
 pub use reason::Reason;
 pub use rule::{Destination, Generation, Rule, RuleId, Scheme};

@@ -1,6 +1,6 @@
 //! From the document to the parts that run: rules with their places and moments, workloads, closed networks.
 //! Must not judge; it notes what cannot be compiled, such as a preset that lacks a fact.
-//! Called by `load`, after the files were read without an error.
+//! Called by `load`, also with a document that has errors, so that those of presets come out with the others.
 
 use std::sync::Arc;
 
@@ -10,68 +10,56 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
-use super::document::{self, Document, Opens};
+use super::document::{self, AllowRule, Checks, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
+use super::presets::{self, Preset, Row, Way};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, Peer, Position, Rule};
+use super::yaml::typed;
+
+/// What a document comes to.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    pub(super) parts: Parts,
+    /// Rows of presets that no proxy can carry: the network around the cluster must let them pass.
+    pub(super) not_carried: Vec<String>,
+}
 
 /// Makes the parts of a policy.
-pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Parts {
-    let lines = Lines::of(problems);
+pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compiled {
+    let mut compiler = Compiler {
+        cluster: document.cluster(),
+        facts_in_doubt: document.facts_in_doubt || problems.is_cut_short(),
+        rules: Vec::with_capacity(document.allow.len() + document.deny.len()),
+        not_carried: Vec::new(),
+        presets: Vec::new(),
+        problems,
+    };
     let mode = mode(&document);
-    let closed = closed(&document);
-    let workloads = document
-        .workloads
-        .iter()
-        .map(|workload| known(&workload.value))
-        .collect();
-    let mut rules = Vec::with_capacity(document.allow.len() + document.deny.len());
+    let closed = closed(&compiler.cluster);
+    for workload in &document.workloads {
+        compiler.identity(&workload.value);
+    }
     for entry in document.allow {
-        let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
-        let checks = entry.value.checks.map(|checks| *checks).unwrap_or_default();
-        let Opens::To(to) = entry.value.opens else { continue };
-        rules.push(Rule {
-            name: name(notes.name, &to, problems),
-            effect: Effect::Allow,
-            at: lines.position(entry.at),
-            from: from(entry.value.from),
-            to: destinations(to),
-            until: notes.until.map(|until| end_of(until.value)),
-            owner: notes.owner,
-            why: notes.reason,
-            addresses: checks.addresses.into_iter().map(|range| range.value).collect(),
-            sni: checks.sni,
-            no_sni: checks.no_sni,
-            ech_outer: checks.ech_outer,
-            report: checks.report,
-            hits: Arc::default(),
-        });
+        compiler.allow(entry);
     }
     for entry in document.deny {
-        let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
-        rules.push(Rule {
-            name: name(notes.name, &entry.value.to, problems),
-            effect: Effect::Deny,
-            at: lines.position(entry.at),
-            from: from(entry.value.from),
-            to: destinations(entry.value.to),
-            until: notes.until.map(|until| end_of(until.value)),
-            owner: notes.owner,
-            why: notes.reason,
-            addresses: Vec::new(),
-            sni: super::rule::SniCheck::default(),
-            no_sni: false,
-            ech_outer: false,
-            report: false,
-            hits: Arc::default(),
-        });
+        compiler.deny(entry);
     }
-    let files = problems.texts().iter().map(|text| Arc::clone(&text.name)).collect();
-    Parts {
-        rules,
-        workloads,
+    let files = compiler.problems.texts().iter();
+    let parts = Parts {
+        workloads: document
+            .workloads
+            .iter()
+            .map(|workload| known(&workload.value))
+            .collect(),
         mode,
         closed,
-        files,
+        files: files.map(|text| Arc::clone(&text.name)).collect(),
+        rules: compiler.rules,
+    };
+    Compiled {
+        parts,
+        not_carried: compiler.not_carried,
     }
 }
 
@@ -82,28 +70,179 @@ pub(super) fn end_of(day: Date) -> Timestamp {
         .map_or(Timestamp::MAX, |midnight| midnight.timestamp())
 }
 
+struct Compiler<'p, 't> {
+    cluster: Cluster,
+    facts_in_doubt: bool,
+    rules: Vec<Rule>,
+    not_carried: Vec<String>,
+    /// Those that were used, so that each is read once.
+    presets: Vec<Preset>,
+    problems: &'p mut Problems<'t>,
+}
+
+impl Compiler<'_, '_> {
+    fn allow(&mut self, entry: At<AllowRule>) {
+        let from = from(entry.value.from);
+        let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
+        let checks = entry.value.checks.map(|checks| *checks).unwrap_or_default();
+        match entry.value.opens {
+            Opens::To(to) => {
+                let name = self.name(notes.name.as_ref(), &to);
+                let at = self.problems.position(entry.at);
+                let to = to.into_iter().map(|to| to.value).collect();
+                self.rules.push(rule(Effect::Allow, name, at, from, to, notes, checks));
+            }
+            Opens::Preset(preset) => self.preset(&preset, entry.at, &from, &notes, &checks),
+        }
+    }
+
+    fn deny(&mut self, entry: At<DenyRule>) {
+        let from = from(entry.value.from);
+        let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
+        let name = self.name(notes.name.as_ref(), &entry.value.to);
+        let at = self.problems.position(entry.at);
+        let to = entry.value.to.into_iter().map(|to| to.value).collect();
+        let checks = Checks::default();
+        self.rules.push(rule(Effect::Deny, name, at, from, to, notes, checks));
+    }
+
+    /// `identity: workload` needs the token exchange, and whoever writes it should not have to know that.
+    fn identity(&mut self, workload: &document::Workload) {
+        if workload.identity.value != Identity::Workload {
+            return;
+        }
+        let preset = At {
+            value: Text::from(WORKLOAD_IDENTITY),
+            at: workload.identity.at,
+        };
+        let from = From::Any(vec![Peer::Workload(Arc::clone(&workload.name))]);
+        self.preset(&preset, preset.at, &from, &Notes::default(), &Checks::default());
+    }
+
+    fn preset(&mut self, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
+        let Some(preset) = self.find(name) else { return };
+        let cloud = self.cluster.cloud.map_or_else(Default::default, |cloud| cloud.value);
+        let mut rows = preset.rows_for(cloud).peekable();
+        if rows.peek().is_none() {
+            self.problems
+                .error(
+                    name.at,
+                    format!("`{}` has no rows for the cloud `{}`", name.value, cloud.as_str()),
+                )
+                .help("write the destinations out as rules of their own");
+        }
+        for row in rows {
+            match (row.expand(&self.cluster), &row.way) {
+                (Some(Ok(expanded)), _) => {
+                    let at = self.problems.position(entry);
+                    let mut notes = notes.clone();
+                    notes.reason.get_or_insert_with(|| row.purpose.as_str().into());
+                    let mut rule = rule(
+                        Effect::Allow,
+                        format!("{}: {}", name.value, row.id).into(),
+                        at,
+                        from.clone(),
+                        vec![expanded.to],
+                        notes,
+                        checks.clone(),
+                    );
+                    rule.addresses = expanded.addresses;
+                    self.rules.push(rule);
+                }
+                (Some(Err(_)), _) if self.facts_in_doubt => {}
+                (Some(Err(missing)), _) => {
+                    let message = format!("`{}` needs `cluster.{}`", name.value, missing.key);
+                    self.problems
+                        .error(name.at, message)
+                        .label(format!("its row `{}`: {}", row.id, row.purpose))
+                        .help(format!("add `cluster: {{{}: {}}}`", missing.key, missing.example));
+                }
+                (None, Way::Network(network)) => self.not_carried.push(not_carried(&preset, row, network)),
+                (None, Way::Proxy { .. }) => {}
+            }
+        }
+        self.presets.push(preset);
+    }
+
+    fn find(&mut self, name: &At<Text>) -> Option<Preset> {
+        if let Some(known) = self.presets.iter().position(|preset| *preset.name == *name.value) {
+            return Some(self.presets.swap_remove(known));
+        }
+        let preset = presets::preset(&name.value);
+        if preset.is_none() {
+            let names: Vec<_> = presets::names().collect();
+            let help = match typed::nearest(&name.value, &names) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None => format!("the presets are {}", typed::listed(&names)),
+            };
+            self.problems
+                .error(name.at, format!("there is no preset `{}`", name.value))
+                .help(help);
+        }
+        preset
+    }
+
+    /// What a rule is called: by its author, or as its destination is written.
+    fn name(&self, given: Option<&At<Text>>, to: &[At<Destination>]) -> Text {
+        if let Some(given) = given {
+            return Arc::clone(&given.value);
+        }
+        let Some((first, rest)) = to.split_first() else {
+            return Arc::from("");
+        };
+        let written = self.problems.quote(first.at).trim_matches(['"', '\'']);
+        match rest.len() {
+            0 => Arc::from(written),
+            more => Arc::from(format!("{written} and {more} more")),
+        }
+    }
+}
+
+fn rule(
+    effect: Effect,
+    name: Text,
+    at: Position,
+    from: From,
+    to: Vec<Destination>,
+    notes: Notes,
+    checks: Checks,
+) -> Rule {
+    Rule {
+        name,
+        effect,
+        at,
+        from,
+        to,
+        until: notes.until.map(|until| end_of(until.value)),
+        owner: notes.owner,
+        why: notes.reason,
+        addresses: checks.addresses.into_iter().map(|range| range.value).collect(),
+        sni: checks.sni,
+        no_sni: checks.no_sni,
+        ech_outer: checks.ech_outer,
+        report: checks.report,
+        hits: Arc::default(),
+    }
+}
+
+fn not_carried(preset: &Preset, row: &Row, network: &str) -> String {
+    let when = row.when.as_ref().map_or_else(String::new, |when| format!(" ({when})"));
+    format!("{}: {}: {network}{when}", preset.name, row.id)
+}
+
 fn mode(document: &Document) -> Mode {
-    let reporting = document
-        .mode
-        .as_ref()
-        .is_some_and(|mode| mode.value == document::Mode::Report);
+    let mode = document.mode.as_ref().map(|mode| mode.value);
     match &document.report_until {
-        Some(until) if reporting => Mode::Report {
+        Some(until) if mode == Some(document::Mode::Report) => Mode::Report {
             until: end_of(until.value),
         },
         _ => Mode::Enforce,
     }
 }
 
-fn closed(document: &Document) -> Vec<IpNet> {
-    let Some(cluster) = &document.cluster else {
-        return Vec::new();
-    };
-    let networks = cluster.value.networks.iter();
-    let mut closed: Vec<_> = networks
-        .chain(&cluster.value.api_server_addresses)
-        .map(|network| network.value)
-        .collect();
+fn closed(cluster: &Cluster) -> Vec<IpNet> {
+    let networks = cluster.networks.iter().chain(&cluster.api_server_addresses);
+    let mut closed: Vec<_> = networks.map(|network| network.value).collect();
     closed.sort_unstable();
     closed.dedup();
     closed
@@ -124,51 +263,4 @@ fn from(from: Option<Vec<At<Peer>>>) -> From {
     }
 }
 
-fn destinations(to: Vec<At<Destination>>) -> Vec<Destination> {
-    to.into_iter().map(|to| to.value).collect()
-}
-
-/// What a rule is called: by its author, or as its destination is written.
-fn name(given: Option<At<Arc<str>>>, to: &[At<Destination>], problems: &Problems<'_>) -> Arc<str> {
-    if let Some(given) = given {
-        return given.value;
-    }
-    let Some((first, rest)) = to.split_first() else {
-        return Arc::from("");
-    };
-    let written = problems.quote(first.at).trim_matches(['"', '\'']);
-    match rest.len() {
-        0 => Arc::from(written),
-        more => Arc::from(format!("{written} and {more} more")),
-    }
-}
-
-/// Where lines begin, to find the line of a hundred thousand places.
-struct Lines {
-    files: Vec<(Arc<str>, Vec<u32>)>,
-}
-
-impl Lines {
-    fn of(problems: &Problems<'_>) -> Self {
-        let files = problems.texts().iter().map(|source| {
-            let newlines = source.text.match_indices('\n');
-            let starts = newlines.filter_map(|(at, _)| u32::try_from(at + 1).ok());
-            (Arc::clone(&source.name), starts.collect())
-        });
-        Self { files: files.collect() }
-    }
-
-    fn position(&self, at: Place) -> Position {
-        let Some((file, starts)) = self.files.get(at.file as usize) else {
-            return Position {
-                file: Arc::from(""),
-                line: 0,
-            };
-        };
-        let line = 1 + starts.partition_point(|start| *start <= at.start);
-        Position {
-            file: Arc::clone(file),
-            line: u32::try_from(line).unwrap_or(u32::MAX),
-        }
-    }
-}
+const WORKLOAD_IDENTITY: &str = "aks/workload-identity";

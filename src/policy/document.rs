@@ -18,7 +18,7 @@ use jiff::civil::Date;
 
 pub use cluster::{Cloud, Cluster, Engine, Labels, Lock, Namespace, Networks, Proxy};
 pub use expect::{Expectation, Tester, Verdict, Wanted};
-pub use rule::{AllowRule, DenyRule, Opens};
+pub use rule::{AllowRule, Checks, DenyRule, Notes, Opens};
 pub use workload::{Caller, Identity, Workload};
 
 use super::problem::{At, Place, Problem, Problems, SourceText};
@@ -27,11 +27,15 @@ use super::problem::{At, Place, Problem, Problems, SourceText};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub cluster: Option<At<Cluster>>,
+    /// Whether something in `cluster` was refused, so that a fact that seems to be missing may have been written.
+    pub(super) facts_in_doubt: bool,
     pub mode: Option<At<Mode>>,
     /// `report_until`; in force to the end of that day, UTC.
     pub report_until: Option<At<Date>>,
     /// In the order of the files.
     pub workloads: Vec<At<Workload>>,
+    /// Whether any file has the key at all: nothing allowed on purpose is `allow: []`.
+    pub says_allow: bool,
     pub allow: Vec<At<AllowRule>>,
     pub deny: Vec<At<DenyRule>>,
     pub expect: Vec<At<Expectation>>,

@@ -4,11 +4,13 @@
 
 use jiff::Timestamp;
 
-use super::compile;
+use super::changes::keep_hits;
+use super::compile::compile;
 use super::compiled::Policy;
 use super::document::Document;
 use super::problem::{Problem, Problems, SourceText};
 use super::rule::Generation;
+use super::{expect, lint};
 
 /// A set of files that may come into force.
 #[derive(Debug)]
@@ -16,9 +18,11 @@ pub struct Loaded {
     pub policy: Policy,
     /// Things a person should look at; they stop nothing.
     pub warnings: Vec<Problem>,
+    /// Rows of presets that no proxy can carry, a line for each: the network around the cluster must let them pass.
+    pub not_carried: Vec<String>,
 }
 
-/// Compiles a set of files.
+/// Compiles a set of files. Rules that `previous` had as well go on counting their hits.
 ///
 /// # Errors
 /// Every problem of every file, errors and warnings, in the order of the files. Nothing is half accepted.
@@ -29,16 +33,28 @@ pub fn load(
     previous: Option<&Policy>,
 ) -> Result<Loaded, Vec<Problem>> {
     let mut problems = Problems::new(texts);
-    let document = Document::read_noting(&mut problems);
-    let _ = (now, previous);
-    let parts = compile::compile(document, &mut problems);
+    let mut document = Document::read_noting(&mut problems);
+    // What seems superfluous or open in half a document may be neither.
+    if !problems.has_errors() {
+        lint::check(&document, now, &mut problems);
+    }
+    let expectations = std::mem::take(&mut document.expect);
+    let mut compiled = compile(document, &mut problems);
     if problems.has_errors() {
         return Err(problems.into_sorted());
     }
-    let policy = Policy::new(parts, generation);
+    if let Some(previous) = previous {
+        keep_hits(&mut compiled.parts.rules, previous);
+    }
+    let policy = Policy::new(compiled.parts, generation);
+    expect::run(&expectations, &policy, &mut problems);
+    if problems.has_errors() {
+        return Err(problems.into_sorted());
+    }
     Ok(Loaded {
         policy,
         warnings: problems.into_sorted(),
+        not_carried: compiled.not_carried,
     })
 }
 
@@ -81,6 +97,38 @@ mod tests {
         }
     }
 
+    /// What a newcomer copies must be beyond reproach.
+    #[test]
+    fn the_examples_load_without_a_warning() {
+        let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("config");
+        let policy = config.join("policy.yaml");
+        let examples = fs::read_dir(config.join("examples")).unwrap();
+        let mut sets: Vec<_> = examples.map(|entry| vec![entry.unwrap().path()]).collect();
+        assert!(sets.len() >= 3);
+        for set in &mut sets {
+            if fs::read_to_string(&set[0]).unwrap().contains("\nscope:") {
+                set.insert(0, policy.clone());
+            }
+        }
+        sets.push(vec![policy]);
+        for set in sets {
+            let texts: Vec<_> = set.iter().map(|path| text(path)).collect();
+            let warnings = match load(&texts, now(), Generation(1), None) {
+                Ok(loaded) => loaded.warnings,
+                Err(problems) => problems,
+            };
+            assert!(warnings.is_empty(), "{set:?}: {}", render(&warnings, &texts, false));
+        }
+    }
+
+    #[test]
+    fn the_built_in_policy_loads() {
+        let (source, _) = crate::policy::builtin();
+        let loaded = load(&[source], now(), Generation(1), None).unwrap();
+        assert!(loaded.warnings.is_empty(), "{:?}", loaded.warnings);
+        assert!(loaded.policy.rules().len() >= 5);
+    }
+
     fn cases(kind: &str) -> Vec<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
             .join("tests/corpus/policy")
@@ -101,11 +149,14 @@ mod tests {
             vec![case.to_path_buf()]
         };
         files.sort();
-        let text = |path: &PathBuf| SourceText {
+        files.iter().map(|path| text(path)).collect()
+    }
+
+    fn text(path: &Path) -> SourceText {
+        SourceText {
             name: path.file_name().unwrap().to_str().unwrap().into(),
             text: fs::read_to_string(path).unwrap().into(),
-        };
-        files.iter().map(text).collect()
+        }
     }
 
     fn compare(case: &Path, rendered: &str) {

@@ -8,6 +8,8 @@ use std::sync::Arc;
 
 pub use render::{json, render, render_each, summary};
 
+use super::rule::Position;
+
 /// The text of one file, kept so that problems can quote it.
 #[derive(Clone, Debug)]
 pub struct SourceText {
@@ -62,10 +64,16 @@ pub struct At<T> {
     pub at: Place,
 }
 
+/// Where the lines of a text begin.
+#[derive(Clone, Debug)]
+pub struct Lines(Vec<u32>);
+
 /// Collects the problems of files that are read together.
 #[derive(Debug)]
 pub struct Problems<'t> {
     texts: &'t [SourceText],
+    /// Of each text.
+    lines: Vec<Lines>,
     all: Vec<(Place, Problem)>,
     errors: usize,
     cut_short: bool,
@@ -98,6 +106,7 @@ impl<'t> Problems<'t> {
     pub fn new(texts: &'t [SourceText]) -> Self {
         Self {
             texts,
+            lines: texts.iter().map(|source| Lines::of(&source.text)).collect(),
             all: Vec::new(),
             errors: 0,
             cut_short: false,
@@ -150,13 +159,14 @@ impl<'t> Problems<'t> {
         text.get(at.start as usize..at.end as usize).unwrap_or_default()
     }
 
-    /// `file:line` of a place, for problems that name a second one.
-    pub fn line_of(&self, at: Place) -> String {
-        let Some(source) = self.texts.get(at.file as usize) else {
-            return String::new();
-        };
-        let before = source.text.get(..at.start as usize).unwrap_or_default();
-        format!("{}:{}", source.name, 1 + before.matches('\n').count())
+    /// File and line of a place.
+    pub fn position(&self, at: Place) -> Position {
+        let file = self.texts.get(at.file as usize);
+        let lines = self.lines.get(at.file as usize);
+        Position {
+            file: file.map_or_else(|| Arc::from(""), |file| Arc::clone(&file.name)),
+            line: lines.map_or(0, |lines| lines.line(at.start)),
+        }
     }
 
     /// All of them, in the order of the files and of the lines in them.
@@ -181,6 +191,19 @@ impl<'t> Problems<'t> {
         let index = self.all.len();
         self.all.push((at, problem));
         &mut self.all[index].1
+    }
+}
+
+impl Lines {
+    pub fn of(text: &str) -> Self {
+        let newlines = text.match_indices('\n');
+        Self(newlines.filter_map(|(at, _)| u32::try_from(at + 1).ok()).collect())
+    }
+
+    /// The line of an offset, from 1.
+    pub fn line(&self, offset: u32) -> u32 {
+        let before = self.0.partition_point(|start| *start <= offset);
+        u32::try_from(before + 1).unwrap_or(u32::MAX)
     }
 }
 

@@ -6,6 +6,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
+use crate::address::never_within;
 use crate::policy::problem::{At, Problems};
 use crate::policy::yaml::{
     Node,
@@ -75,32 +76,29 @@ pub(super) fn one(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> O
     None
 }
 
-/// What of a network is never dialled whatever a rule says; the range and its use.
-pub(super) fn never(network: IpNet) -> Option<(IpNet, &'static str)> {
-    let found = NEVER
-        .iter()
-        .filter_map(|(range, what)| Some((range.parse::<IpNet>().ok()?, *what)));
-    let mut found = found.filter(|(range, _)| overlap(*range, network));
-    found.next()
+/// What of a network is never dialled whatever a rule says, for a message.
+pub(super) fn never(network: IpNet) -> Option<String> {
+    let (range, what) = never_within(network)?;
+    let (inside, network, range) = (range.contains(&network), shown(network), shown(range));
+    Some(if inside {
+        format!("`{network}` is never dialled ({what})")
+    } else {
+        format!("`{network}` holds {range}, which is never dialled ({what})")
+    })
 }
 
-pub(super) fn overlap(a: IpNet, b: IpNet) -> bool {
+/// A network as a person writes it: one address without its prefix length.
+pub(crate) fn shown(network: IpNet) -> String {
+    if network.prefix_len() == network.max_prefix_len() {
+        network.addr().to_string()
+    } else {
+        network.to_string()
+    }
+}
+
+pub(crate) fn overlap(a: IpNet, b: IpNet) -> bool {
     a.contains(&b) || b.contains(&a)
 }
-
-/// Design section 5. IPv6 forms that carry an IPv4 address are judged nowhere but refused everywhere.
-const NEVER: &[(&str, &str)] = &[
-    (
-        "169.254.0.0/16",
-        "link-local: instance metadata and node-local services",
-    ),
-    ("168.63.129.16/32", "Azure's platform address"),
-    ("fe80::/10", "link-local"),
-    ("fd00:ec2::254/128", "instance metadata"),
-    ("::ffff:0:0/96", "IPv4 in IPv6 form; write it as IPv4"),
-    ("2002::/16", "6to4, which carries an IPv4 address"),
-    ("2001::/32", "Teredo, which carries an IPv4 address"),
-];
 
 #[cfg(test)]
 mod tests {
@@ -137,7 +135,7 @@ mod tests {
             "127.0.0.0/8",
             "::1/128",
             "fd12::/16",
-            "64:ff9b::/96",
+            "64:ff9b::a00:0/104",
             "2001:db8::/32",
         ] {
             assert!(!never(text), "{text}");

@@ -91,6 +91,9 @@ impl Default for Proxy {
 }
 
 impl Cloud {
+    pub(crate) const WORDS: [(&str, Self); 3] =
+        [("public", Self::Public), ("china", Self::China), ("usgov", Self::UsGov)];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Public => "public",
@@ -121,7 +124,7 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<Clust
     let fields = typed::fields(node, "`cluster`", &keys, problems)?;
     let mut cluster = Cluster::default();
     if let Some(node) = fields.value("cloud") {
-        let value = typed::word(node, "`cloud`", &CLOUDS, problems);
+        let value = typed::word(node, "`cloud`", &Cloud::WORDS, problems);
         cluster.cloud = value.map(|value| At { value, at: node.at });
     }
     if let Some(node) = fields.value("region") {
@@ -289,11 +292,6 @@ fn amounts(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> BTreeMap
     amounts
 }
 
-const CLOUDS: [(&str, Cloud); 3] = [
-    ("public", Cloud::Public),
-    ("china", Cloud::China),
-    ("usgov", Cloud::UsGov),
-];
 const ENGINES: [(&str, Engine); 3] = [
     ("cilium", Engine::Cilium),
     ("calico", Engine::Calico),

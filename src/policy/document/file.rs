@@ -59,6 +59,7 @@ fn rules<'t>(
     document: &mut Document,
     problems: &mut Problems<'_>,
 ) -> Option<()> {
+    document.says_allow |= name == "allow";
     match yaml.held(key, problems)? {
         Held::List => {}
         Held::Node(node) => {
@@ -92,7 +93,9 @@ fn other<'t>(
 ) {
     match name {
         "cluster" => {
+            let errors = problems.errors();
             let value = cluster::read(node, problems);
+            document.facts_in_doubt |= problems.errors() > errors;
             once(name, key.at, value, &mut document.cluster, problems);
         }
         "mode" => {
@@ -114,7 +117,7 @@ fn other<'t>(
                     Some(twin) if twin.file == workload.at.file => {}
                     Some(twin) => {
                         let message = format!("the workload `{}` stands in two files", workload.value.name);
-                        let first = problems.line_of(twin);
+                        let first = problems.position(twin);
                         problems
                             .error(workload.at, message)
                             .help(format!("it stands first at {first}; keep one of them"));
@@ -131,7 +134,7 @@ fn other<'t>(
                     Some(twin) if twin.file == namespace.at.file => {}
                     Some(twin) => {
                         let message = format!("the namespace `{}` stands in two files", namespace.value.name.value);
-                        let first = problems.line_of(twin);
+                        let first = problems.position(twin);
                         problems
                             .error(namespace.at, message)
                             .help(format!("it stands first at {first}; keep one of them"));
@@ -169,7 +172,7 @@ fn once<T>(name: &str, at: Place, value: Option<T>, slot: &mut Option<At<T>>, pr
         // Twice in one file was noted with the key.
         Some(first) if first.at.file == at.file => {}
         Some(first) => {
-            let first = problems.line_of(first.at);
+            let first = problems.position(first.at);
             problems
                 .error(at, format!("`{name}` may stand only once in all files"))
                 .help(format!("it stands first at {first}; keep one of them"));
@@ -204,7 +207,7 @@ fn narrow(
     document: &mut Document,
     problems: &mut Problems<'_>,
 ) {
-    let first = problems.line_of(at);
+    let first = problems.position(at);
     for (name, at) in seen {
         if GLOBAL.contains(&name.as_str()) {
             problems

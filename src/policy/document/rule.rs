@@ -7,6 +7,7 @@ use jiff::civil::Date;
 
 use super::destination::{self, Role};
 use super::{Text, address, syntax};
+use crate::address::{AddressClass, classify_net};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
 use crate::policy::yaml::{
@@ -182,12 +183,12 @@ fn rule_destination(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) ->
     let to = destination::read(node, |text| destination::parse(text, role), problems)?;
     if role == Role::Allow
         && let HostMatch::Cidr(network) = to.value.host
-        && let Some((range, what)) = address::never(network)
-        && range.contains(&network)
+        && let AddressClass::Never(what) = classify_net(network)
     {
+        let network = address::shown(network);
         problems
-            .error(node.at, format!("no rule can open {range} ({what})"))
-            .help("such addresses are never dialled; remove it");
+            .error(node.at, format!("`{network}` is never dialled ({what})"))
+            .help("no rule can open it; remove the line");
         return None;
     }
     Some(to)
@@ -289,15 +290,10 @@ fn refuse_wide(range: &At<IpNet>, problems: &mut Problems<'_>) {
         problems
             .error(range.at, format!("`{}` is every address", range.value))
             .help("name the private range that the answers lie in, such as `10.1.2.0/24`");
-    } else if let Some((never, what)) = address::never(range.value) {
-        let verb = if never.contains(&range.value) {
-            "lies in"
-        } else {
-            "contains"
-        };
+    } else if let Some(why) = address::never(range.value) {
         problems
-            .error(range.at, format!("`{}` {verb} {never} ({what})", range.value))
-            .help("such addresses are never dialled, so no rule may name them");
+            .error(range.at, why)
+            .help("name a range without it: no rule can open it");
     }
 }
 

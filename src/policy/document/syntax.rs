@@ -70,7 +70,7 @@ pub(super) fn quantity(node: &Node<'_>, what: &str, problems: &mut Problems<'_>)
 }
 
 /// `YYYY-MM-DD`.
-pub(super) fn date(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<Date>> {
+pub(crate) fn date(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<Date>> {
     let text = typed::text(node, what, problems)?;
     let shaped = text.len() == 10 && text.bytes().filter(|byte| *byte == b'-').count() == 2;
     match text.parse() {

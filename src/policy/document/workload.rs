@@ -252,10 +252,10 @@ fn direct(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Vec<At<Socket
                 .help("write `\"10.1.2.4:1433\"` or `\"[2001:db8::1]:1433\"`; names are not known to NetworkPolicies");
             continue;
         };
-        if let Some((range, what)) = address::never(value.ip().into()) {
+        if let Some(why) = address::never(value.ip().into()) {
             problems
-                .error(item.at, format!("`direct` cannot open {range} ({what})"))
-                .help("for instance metadata write `identity: imds`");
+                .error(item.at, why)
+                .help("`direct` cannot open it; for instance metadata write `identity: imds`");
             continue;
         }
         all.push(At { value, at: item.at });

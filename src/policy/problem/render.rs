@@ -5,7 +5,7 @@
 use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
-use super::{Problem, Severity, SourceText, Span};
+use super::{Lines, Problem, Severity, SourceText, Span};
 
 /// All problems, each with the line it is about, and a count at the end.
 pub fn render(problems: &[Problem], texts: &[SourceText], colour: bool) -> String {
@@ -34,8 +34,17 @@ pub fn render_each(problems: &[Problem], texts: &[SourceText], colour: bool) -> 
 /// The problems as a JSON array of objects. Lines and columns count from 1, columns in characters; both are absent
 /// where the whole file is meant.
 pub fn json(problems: &[Problem], texts: &[SourceText]) -> serde_json::Value {
+    let lines: Vec<_> = texts
+        .iter()
+        .map(|source| (&source.name, Lines::of(&source.text)))
+        .collect();
     let rows = problems.iter().map(|problem| {
-        let place = problem.span.map(|span| position(text_of(problem, texts), span.start));
+        let text = text_of(problem, texts);
+        let lines = lines.iter().find(|(name, _)| **name == problem.file);
+        let place = problem.span.zip(lines).map(|(span, (_, lines))| {
+            let line = u32::try_from(span.start).map_or(0, |start| lines.line(start));
+            (line, column(text, span.start))
+        });
         Row {
             file: &problem.file,
             line: place.map(|(line, _)| line),
@@ -53,7 +62,7 @@ pub fn json(problems: &[Problem], texts: &[SourceText]) -> serde_json::Value {
 struct Row<'p> {
     file: &'p str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    line: Option<usize>,
+    line: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     column: Option<usize>,
     severity: &'static str,
@@ -114,7 +123,7 @@ fn snippet<'p>(problem: &'p Problem, text: &'p str, span: Span) -> Snippet<'p, a
     };
     Snippet::source(line)
         .path(&*problem.file)
-        .line_start(position(text, start).0)
+        .line_start(1 + text[..start].matches('\n').count())
         .annotation(annotation)
 }
 
@@ -123,12 +132,11 @@ fn text_of<'t>(problem: &Problem, texts: &'t [SourceText]) -> &'t str {
     source.map_or("", |source| &*source.text)
 }
 
-/// Line and column, both from 1, the column in characters.
-fn position(text: &str, offset: usize) -> (usize, usize) {
+/// The column of an offset, from 1, in characters.
+fn column(text: &str, offset: usize) -> usize {
     let before = &text[..floor(text, offset)];
-    let line = 1 + before.bytes().filter(|byte| *byte == b'\n').count();
-    let column = 1 + before.rsplit('\n').next().unwrap_or(before).chars().count();
-    (line, column)
+    let line = before.rfind('\n').map_or(0, |newline| newline + 1);
+    1 + before[line..].chars().count()
 }
 
 /// The offset, moved to the start of a character inside the text.

@@ -89,7 +89,7 @@ pub(crate) fn map<'n, 't>(
 
 /// Notes a key that stands twice.
 pub(crate) fn refuse_twin(key: Place, twin: Place, name: &str, problems: &mut Problems<'_>) {
-    let first = problems.line_of(twin);
+    let first = problems.position(twin);
     problems
         .error(key, format!("the key `{name}` stands here a second time"))
         .help(format!("it stands first at {first}; keep one of them"));

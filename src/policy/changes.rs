@@ -1,0 +1,224 @@
+//! What differs between two policies: rules added, removed and altered; and which rules are the same ones.
+//! Must not compare places: moving a line changes nothing.
+//! Called by `load`, so that counters live on, and by whoever reports a reload.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+use std::sync::Arc;
+
+use foldhash::fast::RandomState;
+
+use super::compiled::{Mode, Policy};
+use super::rule::{Effect, Rule};
+
+/// What a reload changed. Rules are told apart by their names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Changes {
+    pub added: Vec<Arc<str>>,
+    pub removed: Vec<Arc<str>>,
+    pub altered: Vec<Arc<str>>,
+    /// Set where the mode is another one.
+    pub mode: Option<Mode>,
+}
+
+/// Compares two policies.
+pub fn changes(old: &Policy, new: &Policy) -> Changes {
+    let mut pairs = Pairs::of(old.rules());
+    let strangers = new.rules().iter().filter(|rule| pairs.take(rule).is_none());
+    let added: Vec<_> = strangers.collect();
+    let removed = old.rules().iter().enumerate().filter(|(place, _)| !pairs.taken[*place]);
+    let mut gone: HashMap<(Effect, &str), usize> = HashMap::new();
+    let removed: Vec<_> = removed.map(|(_, rule)| rule).collect();
+    for rule in &removed {
+        *gone.entry((rule.effect, &rule.name)).or_default() += 1;
+    }
+    let mut changes = Changes {
+        mode: (old.mode() != new.mode()).then_some(new.mode()),
+        ..Changes::default()
+    };
+    for rule in added {
+        // One that went and one that came under the same name are one that was altered.
+        match gone.get_mut(&(rule.effect, &*rule.name)) {
+            Some(count) if *count > 0 => {
+                *count -= 1;
+                changes.altered.push(Arc::clone(&rule.name));
+            }
+            _ => changes.added.push(Arc::clone(&rule.name)),
+        }
+    }
+    for rule in removed {
+        if let Some(count) = gone.get_mut(&(rule.effect, &*rule.name))
+            && *count > 0
+        {
+            *count -= 1;
+            changes.removed.push(Arc::clone(&rule.name));
+        }
+    }
+    changes
+}
+
+/// Lets the rules that the last policy had as well go on counting where it stopped.
+pub(super) fn keep_hits(rules: &mut [Rule], previous: &Policy) {
+    let mut pairs = Pairs::of(previous.rules());
+    for rule in rules {
+        if let Some(same) = pairs.take(rule) {
+            rule.hits = Arc::clone(&same.hits);
+        }
+    }
+}
+
+impl Changes {
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl fmt::Display for Changes {
+    /// `2 rules added (a, b), 1 removed (c)`, or `no rule changed`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = [
+            ("added", &self.added),
+            ("removed", &self.removed),
+            ("altered", &self.altered),
+        ];
+        let mut first = true;
+        for (kind, names) in kinds.into_iter().filter(|(_, names)| !names.is_empty()) {
+            let noun = match (first, names.len()) {
+                (false, _) => "",
+                (true, 1) => " rule",
+                (true, _) => " rules",
+            };
+            let comma = if first { "" } else { ", " };
+            let shown: Vec<_> = names.iter().take(SHOWN).map(|name| &**name).collect();
+            write!(f, "{comma}{}{noun} {kind} ({}", names.len(), shown.join(", "))?;
+            f.write_str(if names.len() > SHOWN { ", ...)" } else { ")" })?;
+            first = false;
+        }
+        if first {
+            f.write_str("no rule changed")?;
+        }
+        match self.mode {
+            None => Ok(()),
+            Some(Mode::Enforce) => f.write_str("; enforcing now"),
+            Some(Mode::Report { until }) => write!(f, "; only reporting now, until {until}"),
+        }
+    }
+}
+
+/// Rules by what they say, each to be taken once.
+struct Pairs<'r> {
+    rules: &'r [Rule],
+    state: RandomState,
+    /// Places of rules with equal hashes, last first.
+    places: HashMap<u64, Vec<usize>>,
+    taken: Vec<bool>,
+}
+
+impl<'r> Pairs<'r> {
+    fn of(rules: &'r [Rule]) -> Self {
+        let state = RandomState::default();
+        let mut places: HashMap<_, Vec<_>> = HashMap::with_capacity(rules.len());
+        for (place, rule) in rules.iter().enumerate().rev() {
+            places.entry(hash(&state, rule)).or_default().push(place);
+        }
+        Self {
+            rules,
+            state,
+            places,
+            taken: vec![false; rules.len()],
+        }
+    }
+
+    /// The first rule not taken yet that says the same.
+    fn take(&mut self, rule: &Rule) -> Option<&'r Rule> {
+        let place = self.places.get_mut(&hash(&self.state, rule))?.pop()?;
+        let same = self.rules.get(place).filter(|same| says(same) == says(rule))?;
+        *self.taken.get_mut(place)? = true;
+        Some(same)
+    }
+}
+
+fn hash(state: &RandomState, rule: &Rule) -> u64 {
+    state.hash_one(says(rule))
+}
+
+/// Everything that a rule says; not where, and not how often it was asked.
+fn says(rule: &Rule) -> impl Hash + PartialEq + '_ {
+    let Rule {
+        name,
+        effect,
+        at: _,
+        from,
+        to,
+        until,
+        owner,
+        why,
+        addresses,
+        sni,
+        no_sni,
+        ech_outer,
+        report,
+        hits: _,
+    } = rule;
+    (
+        (name, effect, from, to, until),
+        (owner, why, addresses, sni),
+        (no_sni, ech_outer, report),
+    )
+}
+
+/// Of each kind, in a line of a log.
+const SHOWN: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture::{allow, deny, policy};
+
+    #[test]
+    fn added_removed_altered() {
+        let named = |name: &str, to: &str| Rule {
+            name: name.into(),
+            ..allow(&[to])
+        };
+        let old = policy(vec![
+            named("a", "a.test"),
+            named("b", "b.test"),
+            allow(&["c.test"]),
+            deny(&["d.test"]),
+        ]);
+        let new = policy(vec![
+            allow(&["c.test"]),
+            named("b", "other.test"),
+            allow(&["e.test"]),
+            named("d.test", "d.test"),
+        ]);
+        let changes = changes(&old, &new);
+        let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(&changes.added), ["e.test", "d.test"]);
+        assert_eq!(names(&changes.removed), ["a", "d.test"]);
+        assert_eq!(names(&changes.altered), ["b"]);
+        assert_eq!(
+            changes.to_string(),
+            "2 rules added (e.test, d.test), 2 removed (a, d.test), 1 altered (b)"
+        );
+        assert_eq!(super::changes(&new, &new).to_string(), "no rule changed");
+    }
+
+    #[test]
+    fn the_same_rule_goes_on_counting() {
+        let mut moved = allow(&["a.test"]);
+        moved.at.line = 99;
+        let other = Rule {
+            report: true,
+            ..allow(&["b.test"])
+        };
+        let previous = policy(vec![allow(&["a.test"]), allow(&["b.test"])]);
+        previous.rules()[0].hits.record(jiff::Timestamp::UNIX_EPOCH);
+        previous.rules()[1].hits.record(jiff::Timestamp::UNIX_EPOCH);
+        let mut rules = [moved, other];
+        keep_hits(&mut rules, &previous);
+        assert_eq!(rules.each_ref().map(|rule| rule.hits.count()), [1, 0]);
+    }
+}
