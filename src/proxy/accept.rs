@@ -21,6 +21,7 @@ use super::connect::{self, Manner};
 use super::forward::{self, Scope};
 use super::session::{Case, Connection, Front};
 use super::tls::Certificates;
+use super::tunnel::Established;
 use super::{Proxy, explicit, sni};
 use crate::name::Port;
 use crate::net;
@@ -179,8 +180,10 @@ fn welcome(
             sessions.spawn(async move {
                 let _open = connection.front.metrics.connection();
                 let _admitted = admitted;
-                // What sets a tunnel up is large and boxed, so that what an open tunnel keeps is small.
-                serve(connection, stream, certificates).await;
+                // What sets a tunnel up is large; it is boxed, and gone before the tunnel is relayed.
+                if let Some(established) = Box::pin(serve(connection, stream, certificates)).await {
+                    established.relay().await;
+                }
             });
         }
         Err(limit) => refuse(connection, certificates.is_some(), sessions, stream, limit),
@@ -216,7 +219,11 @@ fn refuse(connection: Arc<Connection>, tls: bool, sessions: &TaskTracker, stream
     }
 }
 
-async fn serve(connection: Arc<Connection>, stream: TcpStream, certificates: Option<Arc<Certificates>>) {
+async fn serve(
+    connection: Arc<Connection>,
+    stream: TcpStream,
+    certificates: Option<Arc<Certificates>>,
+) -> Option<Established> {
     let original = match connection.front.mode {
         Mode::Tls { port } | Mode::Http { port } => upstream_port(port, &stream),
         Mode::Explicit { .. } | Mode::Tcp { .. } => None,
@@ -228,42 +235,37 @@ async fn serve(connection: Arc<Connection>, stream: TcpStream, certificates: Opt
             match timeout(connection.proxy.timeouts.head, Box::pin(handshake)).await {
                 Ok(Ok(stream)) => Client::Tls(Box::new(stream)),
                 // rustls has told the client why by an alert.
-                Ok(Err(error)) => return handshake_failed(&connection, &error),
-                Err(_) => return,
+                Ok(Err(error)) => {
+                    handshake_failed(&connection, &error);
+                    return None;
+                }
+                Err(_) => return None,
             }
         }
     };
     match &connection.front.mode {
-        Mode::Explicit { .. } => Box::pin(explicit::serve(connection, client)).await,
-        Mode::Tls { .. } => Box::pin(sni::serve(connection, client, original)).await,
-        Mode::Http { .. } => Box::pin(transparent_http(connection, client, original)).await,
+        Mode::Explicit { .. } => explicit::serve(connection, client).await,
+        Mode::Tls { .. } => sni::serve(connection, client, original).await,
+        Mode::Http { .. } => transparent_http(connection, client, original).await,
         Mode::Tcp { to } => {
             let to = to.clone();
             let started = connection.accepted;
-            Box::pin(connect::serve(
-                connection,
-                client,
-                BytesMut::new(),
-                to,
-                Manner::Silent,
-                started,
-            ))
-            .await;
+            connect::serve(connection, client, BytesMut::new(), to, Manner::Silent, started).await
         }
     }
 }
 
 /// Transparent HTTP: the name is the Host, on every request.
-async fn transparent_http(connection: Arc<Connection>, client: Client, port: Option<Port>) {
+async fn transparent_http(connection: Arc<Connection>, client: Client, port: Option<Port>) -> Option<Established> {
     let Some(port) = port else {
         let started = connection.accepted;
         let case = Case::open(connection, Entry::Http, started);
         let detail = "the connection has no original destination; was it redirected to this listener?".to_owned();
         let refusal = case.deny(Stage::Request, Reason::BadPort, Some(detail));
-        return client.close_with(&refusal.to_bytes()).await;
+        client.close_with(&refusal.to_bytes()).await;
+        return None;
     };
-    let ended = forward::serve(connection, client, BytesMut::new(), Scope::Transparent(port), None).await;
-    debug_assert!(ended.is_none(), "no CONNECT passes in origin form");
+    forward::serve_origin(connection, client, BytesMut::new(), Scope::Transparent(port), None).await
 }
 
 /// The port that a transparent client meant. Its address is never used.

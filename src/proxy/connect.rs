@@ -6,15 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::client::Client;
-use super::forward::{self, Inside};
+use super::forward::{self, Ready, Scope};
 use super::refusal::Refusal;
 use super::session::{Case, Connection, inspection};
-use super::tunnel::Tunnel;
+use super::tunnel::Established;
 use crate::name::{Host, Port};
 use crate::policy::{Ask, Decision, Inspect, Reason, Seen, Stage};
 use crate::telemetry::record::Entry;
@@ -30,7 +30,8 @@ pub(crate) enum Manner {
     Silent,
 }
 
-/// Serves one tunnel to `host:port`. `early` is what the client has already sent for the inside of the tunnel.
+/// Sets up one tunnel to `host:port`. `early` is what the client has already sent for its inside. `None`: it was refused,
+/// or has already been served.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
     mut client: Client,
@@ -38,7 +39,7 @@ pub(crate) async fn serve(
     (host, port): (Host, Port),
     manner: Manner,
     started: Instant,
-) {
+) -> Option<Established> {
     let entry = if manner == Manner::Connect {
         Entry::Connect
     } else {
@@ -48,32 +49,38 @@ pub(crate) async fn serve(
     let ask = Ask::new(host, port);
     let decision = case.judge(ask.clone());
     if !decision.is_allowed() {
-        return manner
+        manner
             .refuse(client, case.deny(Stage::Request, decision.reason, None))
             .await;
+        return None;
     }
     let (dialled, decision) = match case.reach(&ask).await {
         Ok(reached) => reached,
-        Err((reason, detail)) => return manner.refuse(client, case.deny(Stage::Address, reason, detail)).await,
-    };
-    let ask = ask.dialling(dialled.address);
-    let upstream = dialled.stream;
-    if manner == Manner::Connect && client.write_all(ESTABLISHED).await.is_err() {
-        return;
-    }
-    match inspection(&decision) {
-        Some(Inspect::Nothing) => relay(case, Stage::Address, decision, client, upstream, early).await,
-        Some(Inspect::Hello) => look_for_hello(case, client, upstream, early, ask).await,
-        Some(Inspect::Http) => serve_http(case, decision, client, upstream, early, ask).await,
-        Some(Inspect::HelloOrHttp) => {
-            let mut early = early;
-            match first_byte(&connection, &mut client, &mut early).await {
-                Some(TLS_HANDSHAKE) => look_for_hello(case, client, upstream, early, ask).await,
-                Some(_) => serve_http(case, decision, client, upstream, early, ask).await,
-                None => drop(case.deny(Stage::Hello, Reason::HelloTimeout, None)),
-            }
+        Err((reason, detail)) => {
+            manner.refuse(client, case.deny(Stage::Address, reason, detail)).await;
+            return None;
         }
-        None => drop(case.deny(Stage::Address, decision.reason, None)),
+    };
+    let inspect = inspection(&decision)?;
+    if manner == Manner::Connect && client.write_all(ESTABLISHED).await.is_err() {
+        return None;
+    }
+    let ask = ask.dialling(dialled.address);
+    let mut inside = Inside {
+        case,
+        client,
+        upstream: dialled.stream,
+        bytes: early,
+    };
+    match inspect {
+        Inspect::Nothing => inside.establish(Stage::Address, decision),
+        Inspect::Hello => inside.look_for_hello(ask).await,
+        Inspect::Http => inside.serve_http(decision, ask).await,
+        Inspect::HelloOrHttp => match inside.first_byte().await {
+            Ok(TLS_HANDSHAKE) => inside.look_for_hello(ask).await,
+            Ok(_) => inside.serve_http(decision, ask).await,
+            Err(unread) => inside.refuse_unread(&unread).await,
+        },
     }
 }
 
@@ -87,51 +94,94 @@ impl Manner {
     }
 }
 
-async fn relay(case: Case, stage: Stage, decision: Decision, client: Client, upstream: TcpStream, first: BytesMut) {
-    let Some(tunnel) = case.allow(stage, decision).and_then(Tunnel::open) else {
-        client.abort();
-        return;
-    };
-    tunnel.relay(client, upstream, first).await;
+/// A tunnel whose upstream is connected, and whose client has yet to show what the rule wants to see.
+#[derive(Debug)]
+struct Inside {
+    case: Case,
+    client: Client,
+    upstream: TcpStream,
+    /// What the client has sent so far; not one byte of it has gone on.
+    bytes: BytesMut,
 }
 
-/// Reads the ClientHello, judges it, and relays from its first byte.
-async fn look_for_hello(mut case: Case, mut client: Client, upstream: TcpStream, mut bytes: BytesMut, ask: Ask) {
-    let read = read_hello(&case.connection, &mut client, Some(&upstream), &mut bytes).await;
-    let seen = match read {
-        Ok(Hello { sni, ech }) => Seen::Hello { sni, ech },
-        Err(Unread::NotTls(_)) => Seen::Other,
-        Err(unread) => return refuse_unread(case, client, &bytes, &unread).await,
-    };
-    let decision = case.judge(ask.seeing(seen));
-    if decision.is_allowed() {
-        return relay(case, Stage::Hello, decision, client, upstream, bytes).await;
+impl Inside {
+    fn establish(self, stage: Stage, decision: Decision) -> Option<Established> {
+        let Self {
+            case,
+            client,
+            upstream,
+            bytes,
+        } = self;
+        Established::open(case.allow(stage, decision), client, upstream, bytes)
     }
-    let refusal = case.deny(Stage::Hello, decision.reason, not_tls_detail(decision.reason));
-    // Nothing was sent to the upstream; it sees an abort, not a finished conversation.
-    crate::net::abort(&upstream);
-    refuse_inside(client, &bytes, &refusal).await;
-}
 
-/// Serves the inside of the tunnel as plain HTTP; each request is a case of its own.
-async fn serve_http(case: Case, decision: Decision, client: Client, upstream: TcpStream, bytes: BytesMut, ask: Ask) {
-    let connection = Arc::clone(&case.connection);
-    let rule = decision.rule;
-    let generation = decision.generation;
-    if case.allow(Stage::Address, decision).is_none() {
-        return;
+    /// Reads the ClientHello and judges it.
+    async fn look_for_hello(mut self, ask: Ask) -> Option<Established> {
+        let connection = Arc::clone(&self.case.connection);
+        let read = read_hello(&connection, &mut self.client, Some(&self.upstream), &mut self.bytes).await;
+        let seen = match read {
+            Ok(Hello { sni, ech }) => Seen::Hello { sni, ech },
+            // Report mode lets other protocols through, so the gate says what they are worth.
+            Err(Unread::NotTls(_)) => Seen::Other,
+            Err(unread) => return self.refuse_unread(&unread).await,
+        };
+        let decision = self.case.judge(ask.seeing(seen));
+        if decision.is_allowed() {
+            return self.establish(Stage::Hello, decision);
+        }
+        let refusal = self
+            .case
+            .deny(Stage::Hello, decision.reason, not_tls_detail(decision.reason));
+        // Nothing was sent to the upstream; it sees an abort, not a finished conversation.
+        crate::net::abort(&self.upstream);
+        refuse_inside(self.client, &self.bytes, &refusal).await;
+        None
     }
-    let inside = Inside {
-        host: ask.host,
-        port: ask.port,
-    };
-    let first = ask.address.map(|address| forward::Ready {
-        stream: upstream,
-        address,
-        rule,
-        generation,
-    });
-    Box::pin(forward::serve_inside(connection, client, bytes, inside, first)).await;
+
+    async fn refuse_unread(self, unread: &Unread) -> Option<Established> {
+        crate::net::abort(&self.upstream);
+        refuse_unread(self.case, self.client, &self.bytes, unread).await;
+        None
+    }
+
+    /// Serves the inside as plain HTTP; each request is a case of its own.
+    async fn serve_http(self, decision: Decision, ask: Ask) -> Option<Established> {
+        let Self {
+            case,
+            client,
+            upstream,
+            bytes,
+        } = self;
+        let connection = Arc::clone(&case.connection);
+        let (rule, generation) = (decision.rule, decision.generation);
+        case.allow(Stage::Address, decision)?;
+        let ready = ask.address.map(|address| Ready {
+            stream: upstream,
+            address,
+            rule,
+            generation,
+        });
+        let scope = Scope::Inside(forward::Inside {
+            host: ask.host,
+            port: ask.port,
+        });
+        Box::pin(forward::serve_origin(connection, client, bytes, scope, ready)).await
+    }
+
+    async fn first_byte(&mut self) -> Result<u8, Unread> {
+        let deadline = Instant::now() + self.case.connection.proxy.timeouts.head;
+        loop {
+            if let Some(byte) = self.bytes.first() {
+                return Ok(*byte);
+            }
+            self.bytes.reserve(HELLO_READ);
+            match timeout_at(deadline, self.client.read_buf(&mut self.bytes)).await {
+                Ok(Ok(1..)) => {}
+                Ok(_) => return Err(Unread::ClientClosed),
+                Err(_) => return Err(Unread::TimedOut { server_first: false }),
+            }
+        }
+    }
 }
 
 /// Why there is no hello.
@@ -167,7 +217,7 @@ pub(crate) async fn read_hello(
         bytes.reserve(HELLO_READ);
         tokio::select! {
             biased;
-            read = tokio::io::AsyncReadExt::read_buf(client, bytes) => match read {
+            read = client.read_buf(bytes) => match read {
                 Ok(0) | Err(_) => return Err(Unread::ClientClosed),
                 Ok(_) => {}
             },
@@ -218,22 +268,6 @@ pub(crate) async fn refuse_inside(client: Client, bytes: &[u8], refusal: &Refusa
 
 pub(crate) fn not_tls_detail(reason: Reason) -> Option<String> {
     (reason == Reason::NotTls).then(|| NOT_TLS.to_owned())
-}
-
-async fn first_byte(connection: &Connection, client: &mut Client, bytes: &mut BytesMut) -> Option<u8> {
-    let read = async {
-        while bytes.is_empty() {
-            bytes.reserve(HELLO_READ);
-            if tokio::io::AsyncReadExt::read_buf(client, bytes).await.ok()? == 0 {
-                return None;
-            }
-        }
-        bytes.first().copied()
-    };
-    tokio::time::timeout(connection.proxy.timeouts.head, read)
-        .await
-        .ok()
-        .flatten()
 }
 
 const ESTABLISHED: &[u8] = b"HTTP/1.1 200 Connection established\r\n\r\n";

@@ -10,22 +10,26 @@ use tokio::time::{Instant, timeout_at};
 
 use super::client::Client;
 use super::connect::{self, Manner};
-use super::forward::{self, Scope, refuse_head};
+use super::forward::{self, Next, Scope, refuse_head};
 use super::session::Connection;
+use super::tunnel::Established;
 use crate::policy::Reason;
 use crate::wire::Progress;
 use crate::wire::head::{Form, HeadReader, HeadReject, RequestHead, Target};
 
 /// Serves one client connection.
-pub(crate) async fn serve(connection: Arc<Connection>, mut client: Client) {
+pub(crate) async fn serve(connection: Arc<Connection>, mut client: Client) -> Option<Established> {
     let mut buffer = BytesMut::new();
     let mut started = connection.accepted;
     loop {
         let head = match read_head(&connection, &mut client, &mut buffer, started).await {
             Ok(Some(head)) => head,
             // Nobody asked anything.
-            Ok(None) => return,
-            Err(reject) => return refuse_head(connection, client, reject, started).await,
+            Ok(None) => return None,
+            Err(reject) => {
+                refuse_head(connection, client, reject, started).await;
+                return None;
+            }
         };
         match head.target {
             Target::Connect { host, port } => {
@@ -37,7 +41,8 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut client: Client) {
                         reason: Reason::Loop,
                         detail: "Via names this proxy",
                     };
-                    return refuse_head(connection, client, reject, started).await;
+                    refuse_head(connection, client, reject, started).await;
+                    return None;
                 }
                 buffer.advance(head.len);
                 return connect::serve(connection, client, buffer, (host, port), Manner::Connect, started).await;
@@ -51,8 +56,11 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut client: Client) {
                     None,
                 ))
                 .await;
-                let Some(next) = served else { return };
-                (client, buffer) = next;
+                match served {
+                    Next::Connect(next, head) => (client, buffer) = (next, head),
+                    Next::Tunnel(established) => return Some(*established),
+                    Next::Closed => return None,
+                }
                 started = Instant::now();
             }
         }

@@ -24,6 +24,7 @@ use self::exchange::{Exchanges, Switched};
 use super::client::Client;
 use super::session::{Case, Connection};
 use super::strict::{Findings, HeadSpans, Stop, Strict};
+use super::tunnel::Established;
 use crate::name::{Host, Port};
 use crate::policy::{Generation, RuleId, Stage};
 use crate::telemetry::record::Entry;
@@ -56,14 +57,24 @@ pub(crate) struct Ready {
     pub(crate) generation: Generation,
 }
 
-/// Serves requests until the connection ends. `Some`: a CONNECT came, which the caller serves; its head is in the buffer.
+/// What follows when a connection has no more requests to forward.
+#[derive(Debug)]
+pub(crate) enum Next {
+    Closed,
+    /// A CONNECT came, which the caller serves; its head is in the buffer.
+    Connect(Client, BytesMut),
+    /// An upgrade was granted.
+    Tunnel(Box<Established>),
+}
+
+/// Serves requests until the connection ends.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
     client: Client,
     buffer: BytesMut,
     scope: Scope,
     ready: Option<Ready>,
-) -> Option<(Client, BytesMut)> {
+) -> Next {
     let timeouts = &connection.proxy.timeouts;
     let spans = HeadSpans {
         head: timeouts.head,
@@ -82,7 +93,7 @@ pub(crate) async fn serve(
     let (mut client, buffer, cut) = run(&connection, &exchanges, strict).await;
     if cut {
         client.abort();
-        return None;
+        return Next::Closed;
     }
     if let Some(Switched {
         tunnel,
@@ -90,24 +101,36 @@ pub(crate) async fn serve(
         early,
     }) = exchanges.switched()
     {
-        if client.write_all(&early).await.is_ok() {
-            tunnel.relay(client, upstream, buffer).await;
+        if client.write_all(&early).await.is_err() {
+            return Next::Closed;
         }
-        return None;
+        tunnel.tracked.activity.moved_down(early.len());
+        return Next::Tunnel(Box::new(Established {
+            tunnel,
+            client,
+            upstream,
+            first: buffer,
+        }));
     }
     conclude(connection, &findings, client, buffer).await
 }
 
-/// Serves the inside of a tunnel, where a CONNECT is refused by the reader.
-pub(crate) async fn serve_inside(
+/// The same where clients believe to speak to the server itself, and a CONNECT is refused by the reader.
+pub(crate) async fn serve_origin(
     connection: Arc<Connection>,
     client: Client,
     buffer: BytesMut,
-    inside: Inside,
+    scope: Scope,
     ready: Option<Ready>,
-) {
-    let ended = serve(connection, client, buffer, Scope::Inside(inside), ready).await;
-    debug_assert!(ended.is_none(), "no CONNECT passes in origin form");
+) -> Option<Established> {
+    match serve(connection, client, buffer, scope, ready).await {
+        Next::Tunnel(established) => Some(*established),
+        Next::Closed => None,
+        Next::Connect(client, _) => {
+            client.abort();
+            None
+        }
+    }
 }
 
 /// Drives hyper to its end and takes the stream back. `true`: the exchange was cut.
@@ -142,19 +165,14 @@ async fn run(connection: &Connection, exchanges: &Arc<Exchanges>, strict: Strict
 }
 
 /// Says what is left to say after hyper has finished.
-async fn conclude(
-    connection: Arc<Connection>,
-    findings: &Findings,
-    client: Client,
-    buffer: BytesMut,
-) -> Option<(Client, BytesMut)> {
+async fn conclude(connection: Arc<Connection>, findings: &Findings, client: Client, buffer: BytesMut) -> Next {
     match findings.stopped() {
-        Some(Stop::Connect) => return Some((client, buffer)),
+        Some(Stop::Connect) => return Next::Connect(client, buffer),
         Some(Stop::Head(reject)) => refuse_head(connection, client, reject, Instant::now()).await,
         // A broken body was answered by its exchange, if there was still an answer to give.
         Some(Stop::Body(_) | Stop::Idle) | None => client.close_with(&[]).await,
     }
-    None
+    Next::Closed
 }
 
 /// Refuses a head that the strict reader did not pass.

@@ -30,6 +30,16 @@ pub(crate) struct Tunnel {
     _open: Open,
 }
 
+/// A tunnel with both its ends, ready to relay. What set it up is gone by then, so that an idle tunnel keeps little.
+#[derive(Debug)]
+pub(crate) struct Established {
+    pub(crate) tunnel: Tunnel,
+    pub(crate) client: Client,
+    pub(crate) upstream: TcpStream,
+    /// What the client has sent already.
+    pub(crate) first: BytesMut,
+}
+
 impl Tunnel {
     /// Opens a tunnel for an allowed case. `None`: a policy that came into force meanwhile refuses it.
     pub(crate) fn open(allowed: Allowed) -> Option<Self> {
@@ -67,16 +77,38 @@ impl Tunnel {
         self.ask.address = Some(address);
         self.tracked.ask(self.ask.clone());
     }
+}
 
-    /// Passes `first` to the upstream, then bytes both ways until the end.
-    pub(crate) async fn relay(mut self, mut client: Client, mut upstream: TcpStream, first: BytesMut) {
-        let tracked = Arc::clone(&self.tracked);
+impl Established {
+    /// Opens the tunnel of an allowed case over its two ends. `None`: a policy that came into force meanwhile refuses it.
+    pub(crate) fn open(allowed: Option<Allowed>, client: Client, upstream: TcpStream, first: BytesMut) -> Option<Self> {
+        if let Some(tunnel) = allowed.and_then(Tunnel::open) {
+            return Some(Self {
+                tunnel,
+                client,
+                upstream,
+                first,
+            });
+        }
+        client.abort();
+        None
+    }
+
+    /// Passes the first bytes to the upstream, then bytes both ways until the end.
+    pub(crate) async fn relay(self) {
+        let Self {
+            mut tunnel,
+            mut client,
+            mut upstream,
+            first,
+        } = self;
+        let tracked = Arc::clone(&tunnel.tracked);
         let end = tokio::select! {
             biased;
             end = tracked.wait_cut() => end,
             end = run(&tracked, &mut client, &mut upstream, first) => end,
         };
-        self.end = end;
+        tunnel.end = end;
         if end != End::Finished {
             // A reset is passed on as a reset; what we cut must not look complete to either side.
             client.abort();
