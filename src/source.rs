@@ -108,7 +108,7 @@ fn compile(
     previous: Option<&Policy>,
 ) -> Result<Compiled, Rejected> {
     match policy::load(&texts, now, generation, previous) {
-        Ok(Loaded { policy, warnings }) => Ok(Compiled {
+        Ok(Loaded { policy, warnings, .. }) => Ok(Compiled {
             policy,
             warnings,
             texts,
