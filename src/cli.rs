@@ -7,6 +7,7 @@ mod check;
 mod inputs;
 mod output;
 mod run;
+mod welcome;
 
 use std::process::ExitCode;
 
@@ -15,6 +16,8 @@ use clap_complete::generate;
 
 use args::{Args, Command};
 use output::Terminal;
+
+use crate::source::{Cause, Rejected};
 
 /// How a command ends. Clap's own errors exit with 2 as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,4 +45,13 @@ pub fn main() -> ExitCode {
         }
     };
     ExitCode::from(exit as u8)
+}
+
+/// Says why there is nothing to work with.
+fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {
+    terminal.say(&rejected.render(terminal.colour));
+    match rejected.cause {
+        Cause::Unreadable => Exit::Unusable,
+        Cause::Invalid | Cause::Unfit => Exit::No,
+    }
 }

@@ -31,6 +31,8 @@ pub enum PolicySource {
 pub struct Compiled {
     pub policy: Policy,
     pub warnings: Vec<Problem>,
+    /// Rows of presets that no proxy can carry, a line for each.
+    pub not_carried: Vec<String>,
     /// What was read, so that warnings can quote it.
     pub texts: Vec<SourceText>,
 }
@@ -70,7 +72,7 @@ impl PolicySource {
 
     fn read(&self) -> Result<Vec<SourceText>, Rejected> {
         match self {
-            Self::Builtin => Ok(builtin()),
+            Self::Builtin => Ok(vec![policy::builtin().0]),
             Self::Files(paths) => files::read(paths),
         }
     }
@@ -108,9 +110,14 @@ fn compile(
     previous: Option<&Policy>,
 ) -> Result<Compiled, Rejected> {
     match policy::load(&texts, now, generation, previous) {
-        Ok(Loaded { policy, warnings, .. }) => Ok(Compiled {
+        Ok(Loaded {
             policy,
             warnings,
+            not_carried,
+        }) => Ok(Compiled {
+            policy,
+            warnings,
+            not_carried,
             texts,
         }),
         Err(problems) => Err(Rejected {
@@ -119,11 +126,4 @@ fn compile(
             texts,
         }),
     }
-}
-
-fn builtin() -> Vec<SourceText> {
-    vec![SourceText {
-        name: "built-in policy".into(),
-        text: "allow: [mcr.microsoft.com]\n".into(),
-    }]
 }

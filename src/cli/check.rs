@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::policy::{Problem, SourceText, problem};
-use crate::source::{Cause, Compiled, PolicySource, Rejected};
+use crate::source::{Cause, PolicySource, Rejected};
 
 use super::Exit;
 use super::args::{CheckArgs, FileArgs, Output};
@@ -26,6 +26,11 @@ pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
                 &findings.texts,
                 terminal.colour,
             ));
+            for row in &findings.not_carried {
+                terminal.say(&format!(
+                    "note: no proxy can carry this, the network must let it pass: {row}"
+                ));
+            }
             terminal.result(&findings.summary());
         }
         Output::Json => terminal.result(&findings.json(exit)),
@@ -41,6 +46,8 @@ struct Findings {
     problems: Vec<Problem>,
     texts: Vec<SourceText>,
     rules: usize,
+    /// What presets name and no proxy can carry.
+    not_carried: Vec<String>,
 }
 
 impl Findings {
@@ -62,14 +69,11 @@ impl Findings {
             return None;
         }
         match source.compile(Timestamp::now()) {
-            Ok(Compiled {
-                policy,
-                warnings,
-                texts,
-            }) => {
-                findings.rules = policy.rules().len();
-                findings.problems.extend(warnings);
-                findings.texts.extend(texts);
+            Ok(compiled) => {
+                findings.rules = compiled.policy.rules().len();
+                findings.problems.extend(compiled.warnings);
+                findings.texts.extend(compiled.texts);
+                findings.not_carried = compiled.not_carried;
             }
             Err(rejected) => findings.reject(rejected),
         }
@@ -109,6 +113,7 @@ impl Findings {
             "valid": exit == Exit::Yes,
             "rules": self.rules,
             "files": self.files(),
+            "not_carried": self.not_carried,
             "problems": problem::json(&self.problems, &self.texts),
         });
         format!("{report:#}")

@@ -3,56 +3,69 @@
 //! Called by [`super::main`].
 
 use jiff::Timestamp;
+use tracing::{error, info};
+use tracing_subscriber::filter::LevelFilter;
 
-use crate::app::{App, Listening};
-use crate::source::{Cause, PolicySource, Rejected};
+use crate::app::App;
+use crate::policy::problem::render_each;
+use crate::source::{Compiled, PolicySource, Rejected};
+use crate::telemetry::init_log;
 
 use super::Exit;
 use super::args::RunArgs;
 use super::inputs::Given;
 use super::output::Terminal;
+use super::welcome::welcome;
 
-/// Runs the proxy.
+/// Runs the proxy until SIGTERM or SIGINT.
 pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
-    let now = Timestamp::now();
-    let started = args.files.read().and_then(|given| {
-        let compiled = given.source.compile(now)?;
-        Ok((given, compiled))
-    });
-    let (given, compiled) = match started {
-        Ok(started) => started,
-        Err(rejected) => return refuse(&rejected, terminal),
+    let (Given { settings, source }, compiled) = match first(args) {
+        Ok(first) => first,
+        Err(rejected) => return super::refuse(&rejected, terminal),
     };
-    let Given { settings, source } = given;
-    terminal.say(&settings.to_string());
-    if source == PolicySource::Builtin {
-        terminal.say("built-in policy");
+    if let Err(problem) = init_log(LevelFilter::INFO) {
+        terminal.say(&format!("no log: {problem}"));
     }
+    if !compiled.warnings.is_empty() {
+        terminal.say(&render_each(&compiled.warnings, &compiled.texts, terminal.colour));
+    }
+    let effective = settings.clone();
+    let is_builtin = source == PolicySource::Builtin;
     let app = match App::bind(settings, source, compiled) {
         Ok(app) => app,
         Err(problems) => {
             for problem in problems {
-                terminal.say(&format!("error: {problem}"));
+                error!("{problem}");
             }
             return Exit::No;
         }
     };
-    for Listening { name, mode, address } in app.listening() {
-        terminal.say(&format!("listening name={name} mode={mode} address={address}"));
+    let policy = app.state().policy();
+    terminal.say(&format!("sluicegate {}", env!("CARGO_PKG_VERSION")));
+    terminal.say(&effective.to_string());
+    terminal.say(&format!(
+        "serving  {} connections at once, {} rules from {}",
+        app.connection_limit(),
+        policy.rules().len(),
+        policy.files().join(", ")
+    ));
+    for socket in app.listening() {
+        info!(name = %socket.name, mode = %socket.mode, address = %socket.address, "listening");
+    }
+    if is_builtin {
+        terminal.say(&welcome(&policy, app.listening()));
     }
     match app.run() {
         Ok(()) => Exit::Yes,
-        Err(error) => {
-            terminal.say(&format!("error: {error}"));
-            Exit::Unusable
+        Err(problem) => {
+            error!("{problem}");
+            Exit::No
         }
     }
 }
 
-fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {
-    terminal.say(&rejected.render(terminal.colour));
-    match rejected.cause {
-        Cause::Unreadable => Exit::Unusable,
-        Cause::Invalid | Cause::Unfit => Exit::No,
-    }
+fn first(args: &RunArgs) -> Result<(Given, Compiled), Rejected> {
+    let given = args.files.read()?;
+    let compiled = given.source.compile(Timestamp::now())?;
+    Ok((given, compiled))
 }

@@ -12,7 +12,7 @@ impl fmt::Display for Settings {
         for listener in &self.listeners {
             writeln!(f, "listener {listener}")?;
         }
-        writeln!(f, "admin    {}   health {}", self.admin, self.health)?;
+        writeln!(f, "pages    admin on {}, health on {}", self.admin, self.health)?;
         let policy: Vec<_> = self.policy.iter().map(|path| path.display().to_string()).collect();
         writeln!(f, "policy   {}", policy.join(", "))?;
         let dns = &self.dns;

@@ -16,7 +16,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
-use crate::policy::{Generation, Policy, Problem, SourceText, render};
+use crate::policy::{Generation, Policy, Problem, SourceText, changes, render};
 use crate::state::{RefusedLoad, State};
 
 use super::hint::Hint;
@@ -188,6 +188,7 @@ impl Watch {
             policy,
             warnings,
             texts,
+            ..
         } = compiled.await.unwrap_or_else(|_| Err(Rejected::bug(texts)))?;
         let ready = match adopt.prepare(&policy).await {
             Ok(ready) => ready,
@@ -205,9 +206,9 @@ impl Watch {
         adopt.commit(ready);
         let policy = self.state.policy();
         info!(
-            "generation {} is in force, {} rules",
+            "generation {} of the policy is in force: {}",
             policy.generation(),
-            policy.rules().len()
+            changes(&previous, &policy)
         );
         if !warnings.is_empty() {
             warn!("{}", render(&warnings, &texts, false));
