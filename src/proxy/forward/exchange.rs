@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -39,8 +39,8 @@ pub(crate) struct Exchanges {
     scope: Scope,
     findings: Arc<Findings>,
     upstreams: Upstreams,
-    /// The exchange under way, to see whether it was cut.
-    current: Mutex<Option<Arc<Tracked>>>,
+    /// The exchange under way, to see whether it was cut. It holds itself; a finished one is no longer open.
+    current: Mutex<Weak<Tracked>>,
     switched: Mutex<Option<Switched>>,
 }
 
@@ -97,7 +97,7 @@ impl Exchanges {
 
     pub(crate) fn is_cut(&self) -> bool {
         lock(&self.current)
-            .as_ref()
+            .upgrade()
             .is_some_and(|tracked| tracked.cut_for().is_some())
     }
 
@@ -172,7 +172,7 @@ impl Exchanges {
             Err((reason, detail)) => return words(&case.deny(Stage::Address, reason, detail)),
         };
         let id = case.tracked.id;
-        *lock(&self.current) = Some(Arc::clone(&case.tracked));
+        *lock(&self.current) = Arc::downgrade(&case.tracked);
         let Some(mut tunnel) = case.allow(Stage::Address, decision).and_then(Tunnel::open) else {
             return words(&self.trouble(
                 id,
