@@ -8,6 +8,7 @@ mod compile;
 pub mod compiled;
 pub mod document;
 mod expect;
+pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;
@@ -23,6 +24,7 @@ pub(crate) mod yaml;
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
 pub use changes::{Changes, changes};
 pub use compiled::{Mode, Policy, Workload};
+pub use explain::{Explanation, explain, suggestion};
 pub use gate::{enforce, expected, gate};
 pub use load::{Loaded, load};
 pub use presets::builtin;

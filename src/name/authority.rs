@@ -153,7 +153,7 @@ mod tests {
     struct Number {
         id: String,
         port: String,
-        number: Option<u16>,
+        read: Option<u16>,
     }
 
     #[test]
@@ -189,7 +189,7 @@ mod tests {
         assert!(numbers.len() > 25, "{}", numbers.len());
         for number in numbers {
             let read = Authority::parse_connect(format!("api.allowed.test:{}", number.port).as_bytes());
-            let expected = number.number.ok_or(BadAuthority::Port);
+            let expected = number.read.ok_or(BadAuthority::Port);
             assert_eq!(
                 read.map(|(_, port)| port.number()),
                 expected,

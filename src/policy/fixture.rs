@@ -1,54 +1,27 @@
-//! Rules and policies for tests, from a few words each.
-//! Must not be part of any build but a test's; the policy language has its own reader.
+//! Policies, sources and asks for tests, from a few words each.
+//! Must not be part of any build but a test's.
 //! Called by the unit tests of the policy.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::compiled::{Parts, Policy};
-use super::rule::{Destination, Effect, From, Generation, HostMatch, Peer, Position, Rule, Scheme, SniCheck};
-use crate::name::{Host, HostPattern, Port};
-use crate::policy::{Ask, Source};
+use super::document::destination::{self, Role};
+use super::problem::{SourceText, render};
+use super::rule::{Effect, From, Generation, Position, Rule, SniCheck};
+use crate::name::{Authority, HostName};
+use crate::policy::{Ask, Seen, Source};
 
-/// A rule for everyone, without any option.
-pub(crate) fn rule(effect: Effect, to: &[&str]) -> Rule {
-    Rule {
-        name: to.join(" ").into(),
-        effect,
-        at: Position {
-            file: "policy.yaml".into(),
-            line: 1,
-        },
-        from: From::Everyone,
-        to: to.iter().map(|to| destination(effect, to)).collect(),
-        until: None,
-        owner: None,
-        why: None,
-        addresses: Vec::new(),
-        sni: SniCheck::Strict,
-        no_sni: false,
-        ech_outer: false,
-        report: false,
-        hits: Arc::default(),
-    }
-}
-
-pub(crate) fn allow(to: &[&str]) -> Rule {
-    rule(Effect::Allow, to)
-}
-
-pub(crate) fn deny(to: &[&str]) -> Rule {
-    rule(Effect::Deny, to)
-}
-
-impl Rule {
-    /// Names of workloads, and CIDRs.
-    pub(crate) fn from(mut self, peers: &[&str]) -> Self {
-        let peers = peers.iter().map(|peer| match peer.parse() {
-            Ok(range) => Peer::Cidr(range),
-            Err(_) => Peer::Workload((*peer).into()),
-        });
-        self.from = From::Any(peers.collect());
-        self
+/// The policy of one file, `policy.yaml`.
+pub(crate) fn load(text: &str) -> Policy {
+    let texts = [SourceText {
+        name: "policy.yaml".into(),
+        text: text.into(),
+    }];
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    match super::load(&texts, now, Generation(1), None) {
+        Ok(loaded) => loaded.policy,
+        Err(problems) => panic!("{}", render(&problems, &texts, false)),
     }
 }
 
@@ -61,43 +34,79 @@ pub(crate) fn policy(rules: Vec<Rule>) -> Policy {
     Policy::new(parts, Generation(1))
 }
 
-/// `host:port`.
-pub(crate) fn ask(text: &str) -> Ask {
-    let (host, port) = text.rsplit_once(':').unwrap();
-    Ask::new(
-        Host::parse(host.as_bytes()).unwrap(),
-        Port::parse(port.as_bytes()).unwrap(),
-    )
+/// A rule for everyone, without any option.
+pub(crate) fn allow(to: &[&str]) -> Rule {
+    rule(Effect::Allow, Role::Allow, to)
 }
 
-pub(crate) fn source(address: &str) -> Source {
-    Source::at(address.parse().unwrap())
+pub(crate) fn deny(to: &[&str]) -> Rule {
+    rule(Effect::Deny, Role::Deny, to)
 }
 
-/// `[scheme://]host[:port[-port]]`, with the defaults of the policy language.
-pub(crate) fn destination(effect: Effect, text: &str) -> Destination {
-    let (scheme, rest) = match text.split_once("://") {
-        Some(("http", rest)) => (Scheme::Http, rest),
-        Some(("tcp", rest)) => (Scheme::Tcp, rest),
-        Some((_, rest)) => (Scheme::Tls, rest),
-        None => (Scheme::Tls, text),
+fn rule(effect: Effect, role: Role, to: &[&str]) -> Rule {
+    Rule {
+        name: to.join(" ").into(),
+        effect,
+        at: Position {
+            file: "policy.yaml".into(),
+            line: 1,
+        },
+        from: From::Everyone,
+        to: to.iter().map(|to| destination::parse(to, role).unwrap()).collect(),
+        until: None,
+        owner: None,
+        why: None,
+        addresses: Vec::new(),
+        sni: SniCheck::Strict,
+        no_sni: false,
+        ech_outer: false,
+        report: false,
+        hits: Arc::default(),
+    }
+}
+
+/// What is asked in a case of the corpus; the fields are described in `gate.yaml`.
+#[derive(Debug)]
+pub(crate) struct Question<'a> {
+    pub(crate) ask: &'a str,
+    pub(crate) hello: Option<&'a str>,
+    pub(crate) ech: bool,
+    pub(crate) seen: Option<&'a str>,
+    pub(crate) address: Option<IpAddr>,
+}
+
+impl Question<'_> {
+    pub(crate) fn ask(&self) -> Ask {
+        let (host, port) = Authority::parse_connect(self.ask.as_bytes()).unwrap();
+        let seen = match (self.hello, self.seen) {
+            (Some(hello), None) => Seen::Hello {
+                sni: (hello != "none").then(|| HostName::parse(hello.as_bytes()).unwrap()),
+                ech: self.ech,
+            },
+            (None, Some("http")) => Seen::Http,
+            (None, Some("other")) => Seen::Other,
+            (None, None) => Seen::Nothing,
+            _ => panic!("{self:?}"),
+        };
+        let address = self.address;
+        Ask {
+            address,
+            ..Ask::new(host, port).seeing(seen)
+        }
+    }
+}
+
+/// An address, the name of a workload that came in through its own port, or both: `a@10.1.2.3`.
+pub(crate) fn source(text: &str) -> Source {
+    let (workload, address) = match text.split_once('@') {
+        Some((workload, address)) => (Some(workload), address.parse().unwrap()),
+        None => match text.parse() {
+            Ok(address) => (None, address),
+            Err(_) => (Some(text), [10, 9, 9, 9].into()),
+        },
     };
-    let bracketed = rest.strip_prefix('[').and_then(|rest| rest.split_once(']'));
-    let (host, port) = match bracketed {
-        Some((host, port)) => (host, port.strip_prefix(':')),
-        None => rest
-            .rsplit_once(':')
-            .map_or((rest, None), |(host, port)| (host, Some(port))),
-    };
-    let ports = match port.map(|port| port.split_once('-').unwrap_or((port, port))) {
-        Some((first, last)) => first.parse().unwrap()..=last.parse().unwrap(),
-        None if effect == Effect::Deny => 1..=u16::MAX,
-        None if scheme == Scheme::Http => 80..=80,
-        None => 443..=443,
-    };
-    let scheme = (effect == Effect::Allow).then_some(scheme);
-    let host = host
-        .parse()
-        .map_or_else(|_| HostMatch::Name(HostPattern::parse(host).unwrap()), HostMatch::Cidr);
-    Destination { scheme, host, ports }
+    match workload {
+        Some(workload) => Source::through(address, workload.into()),
+        None => Source::at(address),
+    }
 }

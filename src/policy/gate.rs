@@ -2,7 +2,6 @@
 //! Must not resolve, log, count or read a clock. Same policy, time, source and ask: same decision.
 //! Called up to three times per connection: before resolving, for each address, and when the hello was read.
 
-use std::cmp::Reverse;
 use std::net::IpAddr;
 
 use jiff::Timestamp;
@@ -12,7 +11,13 @@ use super::compiled::Policy;
 use super::reason::Reason;
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Rule, RuleId, Scheme, SniCheck};
 use crate::address::{AddressClass, classify, classify_net, translated};
-use crate::name::{Host, HostName, HostPattern};
+use crate::name::{Host, HostName};
+
+pub(super) use ranking::{Failure, Look, Specificity};
+
+use ranking::Looks;
+
+mod ranking;
 
 /// Judges one ask.
 pub fn gate(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
@@ -70,31 +75,13 @@ pub(super) struct Judge<'a> {
     pub(super) report_rules: bool,
 }
 
-enum Verdict {
+pub(super) enum Verdict {
     Allow { rule: Option<RuleId>, inspect: Inspect },
     Deny { rule: Option<RuleId>, reason: Reason },
 }
 
-/// What one allow rule wants to look at before it has passed for good.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Look {
-    Nothing,
-    Hello,
-    Http,
-}
-
-/// How narrowly a destination of a rule speaks of an ask; the greater one is named in the record. The last field makes
-/// the earlier of two equal rules the greater.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Specificity {
-    host: (u8, usize),
-    ports: Reverse<u16>,
-    from: u8,
-    rule: Reverse<RuleId>,
-}
-
 impl Judge<'_> {
-    fn verdict(&self, ask: &Ask) -> Verdict {
+    pub(super) fn verdict(&self, ask: &Ask) -> Verdict {
         let mut denied = None;
         let mut passed = None;
         let mut failed = None;
@@ -104,7 +91,7 @@ impl Judge<'_> {
             if !self.exists(rule) {
                 return;
             }
-            let from = self.from(rule);
+            let from = self.named_source(rule);
             let specificity = Specificity::of(id, destination, from);
             match rule.effect {
                 Effect::Deny if from.is_some() && destination.covers_port(ask.port) => {
@@ -113,8 +100,11 @@ impl Judge<'_> {
                 Effect::Deny => {}
                 Effect::Allow => match self.check(rule, destination, ask) {
                     Ok(look) => {
+                        // A rule that still wants to see something has not passed for good; where another one has,
+                        // nobody will look, and that one is named.
+                        let for_good = look == Look::Nothing || ask.seen != Seen::Nothing;
                         looks.add(look);
-                        passed = passed.max(Some(specificity));
+                        passed = passed.max(Some((for_good, specificity)));
                     }
                     Err(reason) => failed = failed.max(Some(Failure::new(reason, specificity))),
                 },
@@ -123,18 +113,18 @@ impl Judge<'_> {
         denied = denied.max(self.denied_address(ask));
 
         if let Some(specificity) = denied {
-            let rule = Some(specificity.rule.0);
+            let rule = Some(specificity.rule());
             let reason = Reason::DenyRule;
             return Verdict::Deny { rule, reason };
         }
-        if let Some(specificity) = passed {
-            let rule = Some(specificity.rule.0);
+        if let Some((_, specificity)) = passed {
+            let rule = Some(specificity.rule());
             let inspect = looks.union();
             return Verdict::Allow { rule, inspect };
         }
         match (failed, &ask.host) {
             (Some(failure), _) => Verdict::Deny {
-                rule: Some(failure.specificity.rule.0),
+                rule: Some(failure.rule()),
                 reason: failure.reason,
             },
             (None, Host::Name(_)) => Verdict::Deny {
@@ -149,8 +139,8 @@ impl Judge<'_> {
     }
 
     /// Every check of one allow rule whose host covers the ask, in the order in which they can fail.
-    fn check(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> Result<Look, Reason> {
-        if self.from(rule).is_none() {
+    pub(super) fn check(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> Result<Look, Reason> {
+        if self.named_source(rule).is_none() {
             return Err(Reason::NoRuleForSource);
         }
         if !destination.covers_port(ask.port) {
@@ -238,7 +228,7 @@ impl Judge<'_> {
         let mut denied = None;
         let mut found = |id, rule: &Rule, destination: &Destination| {
             if rule.effect == Effect::Deny && self.exists(rule) && destination.covers_port(ask.port) {
-                let from = self.from(rule);
+                let from = self.named_source(rule);
                 denied = denied.max(from.map(|_| Specificity::of(id, destination, from)));
             }
         };
@@ -267,21 +257,24 @@ impl Judge<'_> {
         Verdict::Allow { rule, inspect }
     }
 
-    fn is_closed(&self, address: IpAddr) -> bool {
+    pub(super) fn is_closed(&self, address: IpAddr) -> bool {
         classify(address) != AddressClass::Public || self.policy.closed().iter().any(|range| holds(range, address))
     }
 
-    pub(super) fn exists(&self, rule: &Rule) -> bool {
-        let in_time = match (self.now, rule.until) {
+    fn exists(&self, rule: &Rule) -> bool {
+        self.is_in_time(rule) && (self.report_rules || !rule.report)
+    }
+
+    pub(super) fn is_in_time(&self, rule: &Rule) -> bool {
+        match (self.now, rule.until) {
             (Some(now), Some(until)) => now < until,
             (None, _) | (_, None) => true,
-        };
-        in_time && (self.report_rules || !rule.report)
+        }
     }
 
     /// How narrowly the rule names this source: 0 for everyone, 1 and more for address ranges, more still for a workload.
     /// `None` where it does not.
-    fn from(&self, rule: &Rule) -> Option<u8> {
+    pub(super) fn named_source(&self, rule: &Rule) -> Option<u8> {
         let peers = match &rule.from {
             From::Everyone => return Some(0),
             From::Any(peers) => peers,
@@ -317,92 +310,8 @@ impl Verdict {
     }
 }
 
-impl Specificity {
-    fn of(rule: RuleId, destination: &Destination, from: Option<u8>) -> Self {
-        let host = match &destination.host {
-            HostMatch::Name(HostPattern::Exact(_)) => (3, 0),
-            HostMatch::Name(HostPattern::Label(label)) => (2, label.before.len() + label.after.len()),
-            HostMatch::Name(HostPattern::Below(suffix)) => (1, suffix.as_str().len()),
-            HostMatch::Cidr(range) => (0, range.prefix_len().into()),
-        };
-        Self {
-            host,
-            ports: Reverse(destination.ports.end() - destination.ports.start()),
-            from: from.unwrap_or_default(),
-            rule: Reverse(rule),
-        }
-    }
-}
-
-/// How far a rule that did not pass got. The greater one gives the reason; of two equal ones the reason decides before
-/// the rule's place does, so that the order of rules never changes it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Failure {
-    reason: Reason,
-    specificity: Specificity,
-}
-
-impl Failure {
-    fn new(reason: Reason, specificity: Specificity) -> Self {
-        Self { reason, specificity }
-    }
-
-    fn key(&self) -> (u8, (u8, usize), Reverse<u16>, u8, Reason, Reverse<RuleId>) {
-        let Specificity {
-            host,
-            ports,
-            from,
-            rule,
-        } = self.specificity;
-        (progress(self.reason), host, ports, from, self.reason, rule)
-    }
-}
-
-impl PartialOrd for Failure {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl Ord for Failure {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.key().cmp(&other.key())
-    }
-}
-
-/// What all passing rules together want to see.
-#[derive(Default)]
-struct Looks {
-    nothing: bool,
-    hello: bool,
-    http: bool,
-}
-
-impl Looks {
-    fn add(&mut self, look: Look) {
-        match look {
-            Look::Nothing => self.nothing = true,
-            Look::Hello => self.hello = true,
-            Look::Http => self.http = true,
-        }
-    }
-
-    fn union(&self) -> Inspect {
-        match self {
-            Self { nothing: true, .. } => Inspect::Nothing,
-            Self {
-                hello: true,
-                http: true,
-                ..
-            } => Inspect::HelloOrHttp,
-            Self { http: true, .. } => Inspect::Http,
-            Self { .. } => Inspect::Hello,
-        }
-    }
-}
-
 /// The address that the ask will dial or has dialled, if it is known yet.
-fn dialled(ask: &Ask) -> Option<IpAddr> {
+pub(super) fn dialled(ask: &Ask) -> Option<IpAddr> {
     match ask.host {
         Host::Name(_) => ask.address,
         Host::Address(literal) => ask.address.or(Some(literal)),
@@ -419,59 +328,107 @@ fn is_cluster_name(name: &HostName) -> bool {
     !name.contains('.') || CLUSTER_SUFFIXES.iter().any(|suffix| name.ends_with(suffix))
 }
 
-const fn progress(reason: Reason) -> u8 {
-    match reason {
-        Reason::NoRuleForSource => 1,
-        Reason::Port => 2,
-        Reason::NotTls | Reason::NotHttp => 3,
-        Reason::SniMismatch | Reason::SniNotListed | Reason::NoSni => 4,
-        Reason::Ech => 5,
-        Reason::ForbiddenAddress => 6,
-        _ => 0,
-    }
-}
-
 const CLUSTER_SUFFIXES: &[&str] = &[".svc", ".cluster.local"];
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::policy::fixture::{allow, ask, deny, policy, source};
+    use serde::Deserialize;
 
-    fn judged(policy: &Policy, text: &str) -> (bool, &'static str) {
-        let decision = gate(policy, Timestamp::UNIX_EPOCH, &source("10.9.9.9"), &ask(text));
-        (decision.is_allowed(), decision.reason.as_str())
+    use super::*;
+    use crate::policy::fixture::{self, Question, source};
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Group {
+        what: String,
+        policy: String,
+        cases: Vec<Case>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Case {
+        id: String,
+        ask: String,
+        from: Option<String>,
+        hello: Option<String>,
+        #[serde(default)]
+        ech: bool,
+        seen: Option<String>,
+        address: Option<IpAddr>,
+        now: Option<String>,
+        r#as: Option<String>,
+        is: String,
+        inspect: Option<String>,
+        rule: Option<String>,
+        marked: Option<String>,
     }
 
     #[test]
-    fn a_policy_opens_what_it_names() {
-        let policy = policy(vec![
-            allow(&["api.allowed.test"]),
-            allow(&["*.wild.test"]),
-            allow(&["st*re.label.test"]),
-            allow(&["only-a.test"]).from(&["a"]),
-            allow(&["tcp://10.1.0.0/16:1433", "tcp://[2600::/32]:443"]),
-            deny(&["bad.wild.test", "*.bad.wild.test"]),
-        ]);
-        for (text, allowed, reason) in [
-            ("api.allowed.test:443", true, "rule"),
-            ("api.allowed.test:22", false, "port"),
-            ("x.api.allowed.test:443", false, "no_rule"),
-            ("a.b.wild.test:443", true, "rule"),
-            ("wild.test:443", false, "no_rule"),
-            ("evilwild.test:443", false, "no_rule"),
-            ("bad.wild.test:443", false, "deny_rule"),
-            ("x.bad.wild.test:443", false, "deny_rule"),
-            ("store.label.test:443", true, "rule"),
-            ("stre.label.test:443", true, "rule"),
-            ("ste.label.test:443", false, "no_rule"),
-            ("a.store.label.test:443", false, "no_rule"),
-            ("only-a.test:443", false, "no_rule_for_source"),
-            ("10.1.2.3:1433", true, "rule"),
-            ("10.2.2.3:1433", false, "ip_literal"),
-            ("[2600::1]:443", true, "rule"),
-        ] {
-            assert_eq!(judged(&policy, text), (allowed, reason), "{text}");
+    fn the_gate_answers_as_written_down() {
+        let groups: Vec<Group> = serde_saphyr::from_str(include_str!("../../tests/corpus/gate.yaml")).unwrap();
+        let mut wrong = Vec::new();
+        for group in &groups {
+            let policy = fixture::load(&group.policy);
+            for case in &group.cases {
+                let decision = case.decide(&policy);
+                let found = said(&policy, &decision);
+                let expected = (
+                    case.is.as_str(),
+                    case.inspect.as_deref(),
+                    case.rule.as_deref(),
+                    case.marked.as_deref(),
+                );
+                if found != expected {
+                    wrong.push(format!("{}: {} {case:?}\n    found {found:?}", group.what, case.id));
+                }
+            }
         }
+        assert!(groups.len() > 6);
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
+
+    impl Case {
+        fn decide(&self, policy: &Policy) -> Decision {
+            let question = Question {
+                ask: &self.ask,
+                hello: self.hello.as_deref(),
+                ech: self.ech,
+                seen: self.seen.as_deref(),
+                address: self.address,
+            };
+            let ask = question.ask();
+            let source = source(self.from.as_deref().unwrap_or("10.9.9.9"));
+            let day = self.now.as_deref().unwrap_or("2026-11-20");
+            let now = format!("{day}T12:00:00Z").parse().unwrap();
+            match self.r#as.as_deref() {
+                None => gate(policy, now, &source, &ask),
+                Some("enforce") => enforce(policy, now, &source, &ask),
+                Some("expected") => expected(policy, &source, &ask),
+                Some(other) => panic!("{other}"),
+            }
+        }
+    }
+
+    type Said<'a> = (&'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>);
+
+    fn said<'a>(policy: &'a Policy, decision: &Decision) -> Said<'a> {
+        let rule = decision.rule.and_then(|id| policy.rule_label(id));
+        let (is, inspect) = match decision.action {
+            Action::Deny => (decision.reason.as_str(), None),
+            Action::Allow(inspect) => {
+                let expected = decision.would_deny.map_or(Reason::Rule, |_| Reason::Report);
+                assert_eq!(decision.reason, expected);
+                let inspect = match inspect {
+                    Inspect::Nothing => None,
+                    Inspect::Hello => Some("hello"),
+                    Inspect::Http => Some("http"),
+                    Inspect::HelloOrHttp => Some("either"),
+                };
+                ("allow", inspect)
+            }
+        };
+        let marked = decision.would_deny.map(Reason::as_str);
+        (is, inspect, rule.map(|(name, _)| &**name), marked)
     }
 }

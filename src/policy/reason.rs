@@ -2,6 +2,8 @@
 //! Must not carry data of a connection; a reason is a constant, so that it can be a metric label.
 //! Called by the gate, the wire readers' callers, refusals, records and the README's table.
 
+use serde::{Serialize, Serializer};
+
 /// One row per reason: variant, code, HTTP status, RFC 9209 error type, one line of documentation.
 macro_rules! reasons {
     ($($variant:ident $code:literal $status:literal $proxy_error:literal $doc:literal;)*) => {
@@ -49,7 +51,7 @@ reasons! {
     SniMismatch "sni_mismatch" 403 "http_request_denied" "the ClientHello names another host than the CONNECT";
     SniNotListed "sni_not_listed" 403 "http_request_denied" "the ClientHello names a host that is not allowed itself";
     NoSni "no_sni" 403 "http_request_denied" "the ClientHello names no host";
-    BadSni "bad_sni" 400 "tls_protocol_error" "the server_name extension is malformed, or names an address";
+    BadSni "bad_sni" 400 "tls_protocol_error" "the `server_name` extension is malformed, or names an address";
     Ech "ech" 403 "http_request_denied" "the ClientHello carries an encrypted one (ECH or ESNI), which hides the real name";
     NotTls "not_tls" 403 "http_request_denied" "the rule is for TLS, and the first bytes are something else";
     NotHttp "not_http" 403 "http_request_denied" "the rule is for plain HTTP, and the first bytes are something else";
@@ -59,7 +61,7 @@ reasons! {
     BadPort "bad_port" 400 "http_request_error" "the port is not a decimal number from 1 to 65535 without leading zeros";
     BadAuthority "bad_authority" 400 "http_request_error" "the target of the request is not host:port";
     BadRequest "bad_request" 400 "http_request_error" "the request head does not follow RFC 9112 to the letter";
-    BadUri "bad_uri" 400 "http_request_error" "the request target is not a URI of the form http://host/path";
+    BadUri "bad_uri" 400 "http_request_error" "the request target is not a URI of the form `http://host/path`";
     BadScheme "bad_scheme" 400 "http_request_error" "the request target has another scheme than http";
     BadFraming "bad_framing" 400 "http_request_error" "the length of the body is ambiguous or malformed";
     ConnectBody "connect_body" 400 "http_request_error" "a CONNECT request announces a body";
@@ -80,6 +82,12 @@ reasons! {
     Limit "limit" 503 "connection_limit_reached" "too many connections, in all or from this client";
     Draining "draining" 503 "proxy_internal_response" "the proxy is shutting down";
     ClientClosed "client_closed" 400 "http_request_error" "the client went away before a verdict";
+}
+
+impl Serialize for Reason {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.as_str())
+    }
 }
 
 #[cfg(test)]

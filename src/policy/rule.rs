@@ -159,6 +159,7 @@ impl Scheme {
 }
 
 impl Generation {
+    #[must_use]
     pub const fn next(self) -> Self {
         Self(self.0 + 1)
     }
