@@ -4,6 +4,7 @@
 
 mod args;
 mod check;
+mod explain;
 mod inputs;
 mod output;
 mod run;
@@ -37,6 +38,7 @@ pub fn main() -> ExitCode {
     let exit = match command.unwrap_or(Command::Run(run)) {
         Command::Run(args) => run::run(&args, &mut terminal),
         Command::Check(args) => check::check(&args, &mut terminal),
+        Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);

@@ -7,7 +7,7 @@ pub mod changes;
 mod compile;
 pub mod compiled;
 pub mod document;
-mod expect;
+pub(crate) mod expect;
 pub mod explain;
 #[cfg(test)]
 pub(crate) mod fixture;

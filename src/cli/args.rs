@@ -31,6 +31,8 @@ pub(super) enum Command {
     Run(RunArgs),
     /// Compile the settings and the policy, lint them and run the policy's own `expect` rows
     Check(CheckArgs),
+    /// Say whether a destination is allowed, by which rule, or what is missing
+    Explain(ExplainArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -51,6 +53,26 @@ pub(super) struct CheckArgs {
     /// For people, or for machines
     #[arg(long, value_enum, default_value_t)]
     pub(super) output: Output,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct ExplainArgs {
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+    /// Who asks: a workload of the policy, or an address
+    #[arg(long, value_name = "WORKLOAD|ADDRESS")]
+    pub(super) from: Option<String>,
+    /// The name in the ClientHello, or `none`; without it the destination's
+    #[arg(long, value_name = "NAME|none")]
+    pub(super) sni: Option<String>,
+    /// Ask DNS for an allowed name, and judge each address
+    #[arg(long)]
+    pub(super) resolve: bool,
+    /// For people, or for machines
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Output,
+    /// As in the policy: `api.github.com`, `http://ocsp.digicert.com`, `tcp://smtp.example.net:587`
+    pub(super) destination: String,
 }
 
 /// Where settings and policy come from.

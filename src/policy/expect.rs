@@ -62,22 +62,9 @@ struct Testers<'p> {
 
 impl<'p> Testers<'p> {
     fn of(policy: &'p Policy) -> Self {
-        let peers = policy.rules().iter().flat_map(peers);
-        let ranges = peers
-            .filter_map(range)
-            .chain(policy.workloads().iter().flat_map(|workload| &workload.cidrs));
-        let mut candidates = vec![
-            IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
-            IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
-            IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
-            IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
-        ];
-        for range in ranges {
-            candidates.retain(|address| !range.contains(address));
-        }
         Self {
             policy,
-            stranger: candidates.first().copied(),
+            stranger: stranger(policy),
         }
     }
 
@@ -131,6 +118,24 @@ impl<'p> Testers<'p> {
         }));
         askers
     }
+}
+
+/// An address that no rule and no workload names, if there is one.
+pub(crate) fn stranger(policy: &Policy) -> Option<IpAddr> {
+    let peers = policy.rules().iter().flat_map(peers);
+    let ranges = peers
+        .filter_map(range)
+        .chain(policy.workloads().iter().flat_map(|workload| &workload.cidrs));
+    let mut candidates = vec![
+        IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
+        IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)),
+        IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1)),
+        IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
+    ];
+    for range in ranges {
+        candidates.retain(|address| !range.contains(address));
+    }
+    candidates.first().copied()
 }
 
 fn peers(rule: &Rule) -> &[Peer] {

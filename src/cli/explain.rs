@@ -1,0 +1,276 @@
+//! `explain`: would this be allowed, by which rule, and if not, what is missing.
+//! Must not judge by itself: it asks the gate what the proxy would ask, step by step, and prints the answer.
+//! Called by [`super::main`].
+
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use serde_json::json;
+
+use crate::name::{Host, HostName};
+use crate::net::Resolver;
+use crate::net::resolve::Family;
+use crate::policy::document::destination::{BadDestination, parse_exact};
+use crate::policy::expect::stranger;
+use crate::policy::explain::{Explanation, explain};
+use crate::policy::problem::render_each;
+use crate::policy::yaml::typed::{listed, nearest};
+use crate::policy::{Action, Ask, Inspect, Policy, Problem, Scheme, Seen, Severity, Source, SourceText, Span, enforce};
+use crate::settings;
+use crate::source::PolicySource;
+
+use super::Exit;
+use super::args::{ExplainArgs, Output};
+use super::output::Terminal;
+
+/// Explains one destination.
+pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -> Exit {
+    let now = Timestamp::now();
+    let given = args.files.read();
+    let ready = given.and_then(|given| given.source.compile(now).map(|compiled| (given, compiled)));
+    let (given, policy) = match ready {
+        Ok((given, compiled)) => (given, compiled.policy),
+        // 1 is for "denied"; without a policy there is no answer.
+        Err(rejected) => {
+            super::refuse(&rejected, terminal);
+            return Exit::Unusable;
+        }
+    };
+    let question = Question::read(args, &policy, given.source == PolicySource::Builtin);
+    let question = match question {
+        Ok(question) => question,
+        Err(problem) => {
+            terminal.say(&problem);
+            return Exit::Unusable;
+        }
+    };
+    let mut answer = question.answer(&policy, now);
+    let resolved = (args.resolve && answer.allowed).then(|| question.resolve(&policy, now, &given.settings.dns));
+    let reachable = resolved
+        .as_ref()
+        .is_none_or(|resolved| resolved.iter().any(Resolved::is_good));
+    if let Some(stranger) = question.stranger {
+        stranger.clone_into(&mut answer.from);
+    }
+    match args.output {
+        Output::Text => {
+            let mut text = answer.to_string();
+            for row in resolved.iter().flatten() {
+                text.push_str(&format!("\n  address: {row}"));
+            }
+            terminal.result(&text);
+        }
+        Output::Json => {
+            let rows: Option<Vec<_>> = resolved.as_ref().map(|rows| rows.iter().map(Resolved::json).collect());
+            let mut report = json!(answer);
+            if let (Some(report), Some(rows)) = (report.as_object_mut(), rows) {
+                report.insert("addresses".to_owned(), json!(rows));
+            }
+            terminal.result(&format!("{report:#}"));
+        }
+    }
+    if answer.allowed && reachable {
+        Exit::Yes
+    } else {
+        Exit::No
+    }
+}
+
+/// Who asks for what.
+struct Question {
+    source: Source,
+    /// What to call a source that nobody named.
+    stranger: Option<&'static str>,
+    ask: Ask,
+    /// What the client shows first, unless nothing is looked at.
+    seen: Seen,
+    /// Whether the SNI was given, so that the answer is about it.
+    shown: bool,
+}
+
+impl Question {
+    fn read(args: &ExplainArgs, policy: &Policy, is_builtin: bool) -> Result<Self, String> {
+        let (scheme, host, port) = parse_exact(&args.destination).map_err(|bad| said(&args.destination, bad))?;
+        let mut ask = Ask::new(host, port);
+        if let Host::Address(address) = ask.host {
+            ask = ask.dialling(address);
+        }
+        let sni = match args.sni.as_deref() {
+            None => ask.host.name().cloned(),
+            Some("none") => None,
+            Some(text) => Some(sni(text)?),
+        };
+        let seen = match scheme {
+            Scheme::Http => Seen::Http,
+            Scheme::Tls => Seen::Hello { sni, ech: false },
+            Scheme::Tcp if args.sni.is_some() => Seen::Hello { sni, ech: false },
+            Scheme::Tcp => Seen::Other,
+        };
+        let (source, stranger) = source(args.from.as_deref(), policy, is_builtin)?;
+        Ok(Self {
+            source,
+            stranger,
+            ask,
+            seen,
+            shown: args.sni.is_some(),
+        })
+    }
+
+    /// The first answer that is no, or the last one; as the proxy would come to it.
+    fn answer(&self, policy: &Policy, now: Timestamp) -> Explanation {
+        let request = explain(policy, now, &self.source, &self.ask);
+        let looked_at = match enforce(policy, now, &self.source, &self.ask).action {
+            Action::Allow(inspect) => inspect != Inspect::Nothing,
+            Action::Deny => false,
+        };
+        if !looked_at {
+            return request;
+        }
+        let after = explain(policy, now, &self.source, &self.ask.clone().seeing(self.seen.clone()));
+        // Of two that allow, the first one says what must follow.
+        if after.allowed && !self.shown { request } else { after }
+    }
+
+    fn resolve(&self, policy: &Policy, now: Timestamp, dns: &settings::Dns) -> Vec<Resolved> {
+        let Some(name) = self.ask.host.name() else {
+            return Vec::new();
+        };
+        let found = match lookup(name, dns) {
+            Ok(found) => found,
+            Err(problem) => return vec![Resolved::Failed(problem)],
+        };
+        let judge = |address| {
+            let answer = explain(policy, now, &self.source, &self.ask.clone().dialling(address));
+            Resolved::Judged { address, answer }
+        };
+        found.into_iter().map(judge).collect()
+    }
+}
+
+/// What DNS says, and what the guard says of it.
+enum Resolved {
+    Judged { address: IpAddr, answer: Explanation },
+    Failed(String),
+}
+
+impl Resolved {
+    fn is_good(&self) -> bool {
+        matches!(self, Self::Judged { answer, .. } if answer.allowed)
+    }
+
+    fn json(&self) -> serde_json::Value {
+        match self {
+            Self::Judged { address, answer } => json!({
+                "address": address,
+                "allowed": answer.allowed,
+                "reason": answer.reason.as_str(),
+            }),
+            Self::Failed(problem) => json!({ "problem": problem }),
+        }
+    }
+}
+
+impl fmt::Display for Resolved {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Judged { address, answer } if answer.allowed => write!(f, "{address} may be dialled"),
+            Self::Judged { address, answer } => {
+                write!(
+                    f,
+                    "{address} is never dialled for this ({}: {})",
+                    answer.reason.as_str(),
+                    answer.meaning
+                )
+            }
+            Self::Failed(problem) => f.write_str(problem),
+        }
+    }
+}
+
+fn lookup(name: &HostName, dns: &settings::Dns) -> Result<Vec<IpAddr>, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| error.to_string())?;
+    runtime.block_on(async {
+        let resolver = Resolver::new(dns).map_err(|error| error.to_string())?;
+        let (v4, v6) = tokio::join!(resolver.lookup(name, Family::V4), resolver.lookup(name, Family::V6));
+        let mut addresses = Vec::new();
+        let mut problem = None;
+        for answer in [v4, v6] {
+            match answer {
+                Ok(answer) => addresses.extend_from_slice(&answer.addresses),
+                Err(error) => problem = problem.or(Some(error)),
+            }
+        }
+        match problem {
+            Some(problem) if addresses.is_empty() => Err(problem.to_string()),
+            _ => Ok(addresses),
+        }
+    })
+}
+
+/// The source that `--from` names. Without it: the clients that the built-in policy is for, or one that no rule names.
+fn source(from: Option<&str>, policy: &Policy, is_builtin: bool) -> Result<(Source, Option<&'static str>), String> {
+    let Some(from) = from else {
+        return Ok(if is_builtin {
+            (Source::at(Ipv4Addr::LOCALHOST.into()), None)
+        } else {
+            let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+            (
+                Source::at(address),
+                Some("a client that no rule names (--from says who)"),
+            )
+        });
+    };
+    if let Ok(address) = from.parse() {
+        return Ok((Source::at(address), None));
+    }
+    let Some(workload) = policy.workload(from) else {
+        let names: Vec<_> = policy.workloads().iter().map(|workload| &*workload.name).collect();
+        let known = match nearest(from, &names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if names.is_empty() => "the policy has no workloads; write an address".to_owned(),
+            None => format!("write an address, or one of the workloads {}", listed(&names)),
+        };
+        return Err(format!(
+            "--from: `{from}` is neither an address nor a workload of the policy; {known}"
+        ));
+    };
+    let source = match (workload.port, workload.cidrs.first()) {
+        (None, Some(range)) => Source::at(range.addr()),
+        _ => {
+            let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+            Source::through(address, Arc::clone(&workload.name))
+        }
+    };
+    Ok((source, None))
+}
+
+fn sni(text: &str) -> Result<HostName, String> {
+    let read = HostName::parse_sni(text.as_bytes());
+    read.map_err(|error| {
+        format!("--sni: `{text}` is no name that a ClientHello can carry: {error}; write a name, or none")
+    })
+}
+
+/// A bad destination, shown like a bad line of a policy file.
+fn said(destination: &str, BadDestination { part, why, help }: BadDestination) -> String {
+    let file: Arc<str> = "command line".into();
+    let text = SourceText {
+        name: Arc::clone(&file),
+        text: destination.into(),
+    };
+    let problem = Problem {
+        severity: Severity::Error,
+        file,
+        span: Some(Span {
+            start: part.start,
+            end: part.end,
+        }),
+        message: why,
+        label: String::new(),
+        help: Some(help),
+    };
+    render_each(&[problem], &[text], false)
+}
