@@ -8,7 +8,10 @@ pub mod listen;
 pub mod original;
 pub mod own;
 pub mod prefixed;
+mod race;
 pub mod resolve;
+#[cfg(test)]
+mod scripted;
 pub mod socket;
 
 pub use dial::{DialError, Dialled, Limits, dial};

@@ -18,12 +18,13 @@ pub fn raise() -> io::Result<u64> {
 
 /// How many client connections fit into that many descriptors: two a tunnel, and some for all else.
 pub fn connections(descriptors: u64) -> usize {
-    usize::try_from(descriptors.saturating_sub(SLACK) / PER_CONNECTION).unwrap_or(usize::MAX)
+    let slack = SLACK.min(descriptors / 4);
+    usize::try_from((descriptors - slack) / PER_CONNECTION).unwrap_or(usize::MAX)
 }
 
 const PER_CONNECTION: u64 = 2;
-/// Listeners, DNS questions in flight, races of several addresses, watched directories, admin, logs.
-const SLACK: u64 = 256;
+/// 1024 DNS questions in flight (see the resolver); listeners, races of several addresses, watched directories, admin.
+const SLACK: u64 = 1024 + 256;
 
 #[cfg(test)]
 mod tests {
@@ -40,8 +41,8 @@ mod tests {
     #[test]
     fn connections_leave_room_for_the_rest() {
         assert_eq!(connections(0), 0);
-        assert_eq!(connections(256), 0);
         assert_eq!(connections(1024), 384);
+        assert_eq!(connections(1_048_576), 523_648);
         assert!(connections(u64::MAX) > 1_000_000);
     }
 }

@@ -2,14 +2,19 @@
 //! Must not dial an address that the caller's judge has not passed, nor any that did not come from the host itself.
 //! Called by the session after the gate has allowed the host.
 
+mod candidates;
+
+use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout};
 
-use super::resolve::{Answer, Family, ResolveError, Resolver};
+use self::candidates::Candidates;
+use super::race::Race;
+use super::resolve::{Answer, Family, Nameservers, ResolveError, Resolver};
 use super::socket::tune_upstream;
 use crate::name::{Host, HostName, Port};
 use crate::policy::Reason;
@@ -58,89 +63,109 @@ pub struct DialError {
     pub refused: Vec<(IpAddr, Reason)>,
     pub aliases: Vec<HostName>,
     pub stale: bool,
+    /// Until there was an address to dial, or until it was clear that there is none.
     pub dns_took: Duration,
 }
 
+/// How an address becomes a stream. Tests bring their own.
+pub trait Connect: Sync {
+    type Stream: Send;
+
+    /// Connects to that address and no other.
+    fn connect(&self, to: SocketAddr) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+}
+
+/// Connects TCP sockets.
+#[derive(Clone, Copy, Debug)]
+pub struct Tcp;
+
 /// Resolves, judges and connects.
-pub async fn dial(
-    resolver: &Resolver,
+pub async fn dial<N: Nameservers>(
+    resolver: &Resolver<N>,
     host: &Host,
     port: Port,
     judge: Judge<'_>,
     limits: &Limits,
 ) -> Result<Dialled, DialError> {
+    dial_through(&Tcp, resolver, host, port, judge, limits).await
+}
+
+/// The same through any way to connect.
+pub async fn dial_through<C: Connect, N: Nameservers>(
+    connector: &C,
+    resolver: &Resolver<N>,
+    host: &Host,
+    port: Port,
+    judge: Judge<'_>,
+    limits: &Limits,
+) -> Result<Dialled<C::Stream>, DialError> {
     let start = Instant::now();
-    let mut refused = Vec::new();
-    let mut aliases = Vec::new();
-    let mut stale = false;
-    let mut trouble = (Reason::Dns, String::new());
-    let mut addresses = Vec::new();
+    let deadline = start + if limits.total.is_zero() { FOR_EVER } else { limits.total };
+    let mut candidates = Candidates::new(judge);
+    let mut lookups: Race<'_, (Family, Result<Answer, ResolveError>)> = Race::new();
+    let mut attempts: Race<'_, (IpAddr, io::Result<C::Stream>)> = Race::new();
+    let mut dns_took = Duration::ZERO;
+    // When the next address may be dialled; nothing is before the first one is known.
+    let mut next = None;
     match host {
-        Host::Address(address) => addresses.push(*address),
+        Host::Address(address) => {
+            candidates.add(*address);
+            next = Some(start);
+        }
         Host::Name(name) => {
-            let (v6, v4) = tokio::join!(resolver.lookup(name, Family::V6), resolver.lookup(name, Family::V4));
-            for answer in [v6, v4] {
-                match answer {
-                    Ok(Answer {
-                        addresses: found,
-                        aliases: followed,
-                        stale: old,
-                        ..
-                    }) => {
-                        addresses.extend_from_slice(&found);
-                        aliases.extend_from_slice(&followed);
-                        stale |= old;
-                    }
-                    Err(ResolveError::TimedOut) => {
-                        trouble = (Reason::DnsTimeout, format!("{host}: {}", ResolveError::TimedOut));
-                    }
-                    Err(error) => trouble.1 = format!("{host}: {error}"),
+            for family in [Family::V6, Family::V4] {
+                lookups.enter(async move { (family, resolver.lookup(name, family).await) });
+            }
+        }
+    }
+    loop {
+        let now = Instant::now();
+        let may_dial = candidates.are_left() && attempts.running() < MAX_ATTEMPTS;
+        if may_dial && next.is_some_and(|next| next <= now) {
+            let Some(address) = candidates.next() else { continue };
+            let attempt = timeout(
+                limits.attempt,
+                connector.connect(SocketAddr::new(address, port.number())),
+            );
+            attempts.enter(async move { (address, attempt.await.unwrap_or_else(|late| Err(late.into()))) });
+            next = Some(now + limits.attempt_delay);
+            continue;
+        }
+        if lookups.running() + attempts.running() == 0 && !candidates.are_left() {
+            return Err(candidates.into_error(host, dns_took));
+        }
+        tokio::select! {
+            biased;
+            () = sleep_until(deadline) => {
+                if !candidates.are_known() {
+                    dns_took = start.elapsed();
+                }
+                return Err(candidates.out_of_time(host, dns_took));
+            }
+            (family, answer) = lookups.next() => {
+                if !candidates.are_known() {
+                    dns_took = start.elapsed();
+                }
+                candidates.answer(family, answer);
+                if candidates.are_known() && !candidates.were_tried() {
+                    // IPv6 goes first if it comes first or soon after (RFC 8305, section 3).
+                    let v6_may_come = family == Family::V4 && lookups.running() > 0;
+                    next = Some(if v6_may_come { Instant::now() + limits.resolution_delay } else { Instant::now() });
                 }
             }
+            (address, outcome) = attempts.next() => match outcome {
+                Ok(stream) => {
+                    let connect_took = start.elapsed().saturating_sub(dns_took);
+                    return Ok(candidates.into_dialled(stream, address, dns_took, connect_took));
+                }
+                Err(error) => {
+                    candidates.failed(address, &error);
+                    next = Some(Instant::now());
+                }
+            },
+            () = sleep_until(next.unwrap_or(deadline)), if may_dial && next.is_some() => {}
         }
     }
-    let dns_took = start.elapsed();
-    addresses.retain(|address| match judge(*address) {
-        Ok(()) => true,
-        Err(reason) => {
-            refused.push((*address, reason));
-            false
-        }
-    });
-    if let Some((address, reason)) = refused.first() {
-        trouble = (*reason, format!("{host} is at {address}: {}", reason.doc()));
-    }
-    for address in addresses {
-        match timeout_at(
-            Instant::now() + limits.attempt,
-            connect(SocketAddr::new(address, port.number())),
-        )
-        .await
-        {
-            Ok(Ok(stream)) => {
-                return Ok(Dialled {
-                    stream,
-                    address,
-                    aliases,
-                    stale,
-                    dns_took,
-                    connect_took: start.elapsed().saturating_sub(dns_took),
-                    refused,
-                });
-            }
-            Ok(Err(error)) => trouble = (Reason::Connect, format!("{address}: {error}")),
-            Err(_) => trouble = (Reason::ConnectTimeout, format!("{address} did not answer")),
-        }
-    }
-    let (reason, detail) = trouble;
-    Err(DialError {
-        reason,
-        detail,
-        refused,
-        aliases,
-        stale,
-        dns_took,
-    })
 }
 
 impl Limits {
@@ -155,12 +180,24 @@ impl Limits {
     }
 }
 
-async fn connect(address: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if address.is_ipv4() {
-        TcpSocket::new_v4()?
-    } else {
-        TcpSocket::new_v6()?
-    };
-    tune_upstream(&socket)?;
-    socket.connect(address).await
+impl Connect for Tcp {
+    type Stream = TcpStream;
+
+    async fn connect(&self, to: SocketAddr) -> io::Result<TcpStream> {
+        let socket = if to.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        tune_upstream(&socket)?;
+        socket.connect(to).await
+    }
 }
+
+/// Sockets of one dial at once: a name with 64 dead addresses must not eat the descriptors of everyone.
+const MAX_ATTEMPTS: usize = 8;
+/// Far enough away to be no limit, near enough for the timer.
+const FOR_EVER: Duration = Duration::from_hours(24);
+
+#[cfg(test)]
+mod tests;

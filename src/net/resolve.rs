@@ -2,16 +2,26 @@
 //! Must not judge addresses, read a hosts file or try a search list; a name is asked for exactly as it stands.
 //! Called by the dialler and `explain --resolve`, only for names that the gate has allowed.
 
+mod cache;
+mod chain;
+mod health;
+mod memory;
 mod servers;
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt;
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use thiserror::Error;
-use tokio::time::Instant;
+use tokio::sync::{Semaphore, watch};
+use tokio::time::{Instant, timeout};
 
-pub use self::servers::{BadServers, Servers};
+use self::memory::{Memory, Recalled};
+pub use self::servers::{BadServers, Found, Nameservers, Servers, Trouble};
 use crate::name::HostName;
 use crate::settings;
 
@@ -51,30 +61,164 @@ pub enum ResolveError {
     TimedOut,
 }
 
-/// Asks DNS servers. Clones share cache and questions in flight.
-#[derive(Clone, Debug)]
-pub struct Resolver {
-    servers: Arc<Servers>,
+/// Asks DNS servers. Clones share the cache and the questions in flight.
+pub struct Resolver<N = Servers> {
+    shared: Arc<Shared<N>>,
 }
 
+struct Shared<N> {
+    servers: N,
+    settings: settings::Dns,
+    state: Mutex<State>,
+    /// Each question takes a socket; this many at once.
+    turns: Semaphore,
+}
+
+struct State {
+    memory: Memory,
+    flights: HashMap<(HostName, Family), Flight, RandomState>,
+}
+
+/// A question that is being asked. Everyone who wants its outcome waits here; `None` until it is there.
+type Flight = watch::Receiver<Option<Result<Found, ResolveError>>>;
+
 impl Resolver {
-    /// A resolver over `settings.servers`, or, if there are none, over the servers of /etc/resolv.conf.
+    /// A resolver over `settings.servers`, or, if there are none, over the servers of /etc/resolv.conf. Questions are
+    /// asked by tasks of the tokio runtime that looks a name up.
     pub fn new(settings: &settings::Dns) -> Result<Self, BadServers> {
-        Ok(Self {
-            servers: Arc::new(Servers::new(settings)?),
-        })
+        Ok(Self::over(Servers::new(settings)?, settings))
+    }
+}
+
+impl<N: Nameservers> Resolver<N> {
+    /// A resolver over anybody who answers.
+    pub fn over(servers: N, settings: &settings::Dns) -> Self {
+        let state = State {
+            memory: Memory::new(settings),
+            flights: HashMap::default(),
+        };
+        let shared = Shared {
+            servers,
+            settings: settings.clone(),
+            state: Mutex::new(state),
+            turns: Semaphore::new(MAX_QUESTIONS),
+        };
+        Self {
+            shared: Arc::new(shared),
+        }
+    }
+
+    pub fn servers(&self) -> &N {
+        &self.shared.servers
     }
 
     /// The addresses of one family.
     pub async fn lookup(&self, name: &HostName, family: Family) -> Result<Answer, ResolveError> {
         let start = Instant::now();
-        let (addresses, aliases) = self.servers.ask(name, family).await?;
-        Ok(Answer {
-            addresses,
-            aliases,
-            stale: false,
-            cached: false,
-            took: start.elapsed(),
-        })
+        let (flight, expired) = {
+            let mut state = self.shared.state();
+            match state.memory.recall(name, family, start) {
+                Recalled::Known(outcome) => return outcome.map(|found| found.answer(true, false, start)),
+                Recalled::Expired(found) => (self.join(&mut state, name, family), Some(found)),
+                Recalled::Failing(Some(found), _) => return Ok(found.answer(true, true, start)),
+                Recalled::Failing(None, error) => return Err(error),
+                Recalled::Unknown => (self.join(&mut state, name, family), None),
+            }
+        };
+        let outcome = match expired {
+            // With all servers down the question goes on by itself; this client need not wait for it to fail.
+            Some(found) if self.shared.servers.are_down() => match timeout(STALE_AFTER, landing(flight)).await {
+                Ok(outcome) => outcome,
+                Err(_) => return Ok(found.answer(true, true, start)),
+            },
+            _ => landing(flight).await,
+        };
+        match outcome {
+            Ok(found) => Ok(found.answer(false, false, start)),
+            Err(error @ (ResolveError::Failed(_) | ResolveError::TimedOut)) => self
+                .shared
+                .state()
+                .memory
+                .stale(name, family, Instant::now())
+                .map(|found| found.answer(true, true, start))
+                .ok_or(error),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The flight for this question, started if there is none. It goes on when those who wait for it go away.
+    fn join(&self, state: &mut State, name: &HostName, family: Family) -> Flight {
+        match state.flights.entry((name.clone(), family)) {
+            Entry::Occupied(flight) => flight.get().clone(),
+            Entry::Vacant(place) => {
+                let (sender, flight) = watch::channel(None);
+                place.insert(flight.clone());
+                let (shared, name) = (self.shared.clone(), name.clone());
+                tokio::spawn(async move {
+                    let outcome = shared.ask(&name, family).await;
+                    let mut state = shared.state();
+                    state.memory.note(&name, family, &outcome, Instant::now());
+                    state.flights.remove(&(name, family));
+                    drop(state);
+                    sender.send_replace(Some(outcome.map_err(Trouble::into_error)));
+                });
+                flight
+            }
+        }
     }
 }
+
+impl<N: Nameservers> Shared<N> {
+    async fn ask(&self, name: &HostName, family: Family) -> Result<Found, Trouble> {
+        let Ok(Ok(_turn)) = timeout(self.settings.timeout, self.turns.acquire()).await else {
+            return Err(Trouble::Failure(ResolveError::TimedOut));
+        };
+        self.servers.ask(name, family).await
+    }
+}
+
+impl<N> Shared<N> {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn answer(self, cached: bool, stale: bool, start: Instant) -> Answer {
+        Answer {
+            addresses: self.addresses,
+            aliases: self.aliases,
+            stale,
+            cached,
+            took: start.elapsed(),
+        }
+    }
+}
+
+async fn landing(mut flight: Flight) -> Result<Found, ResolveError> {
+    let landed = flight.wait_for(Option::is_some).await;
+    let outcome = landed.ok().and_then(|outcome| outcome.clone());
+    outcome.unwrap_or_else(|| Err(ResolveError::Failed("the question was given up".into())))
+}
+
+impl<N> Clone for Resolver<N> {
+    fn clone(&self) -> Self {
+        Self {
+            shared: self.shared.clone(),
+        }
+    }
+}
+
+impl<N: fmt::Debug> fmt::Debug for Resolver<N> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Resolver").field(&self.shared.servers).finish()
+    }
+}
+
+/// Flights whose clients have gone still hold a socket each; see [`crate::net::descriptors`].
+const MAX_QUESTIONS: usize = 1024;
+/// How long a client waits for servers that were down a moment ago before it gets an expired answer.
+const STALE_AFTER: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests;

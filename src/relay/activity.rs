@@ -131,18 +131,24 @@ mod tests {
         let clock = Clock::new();
         let task = tokio::spawn(clock.clone().run());
         let activity = Activity::new(&clock);
-        tokio::time::sleep(Duration::from_secs(10)).await;
+        // Between two ticks, so that it does not matter whose timer runs first.
+        tokio::time::sleep(Duration::from_millis(10_100)).await;
         assert_eq!(activity.idle_for(clock.now()), Duration::from_secs(10));
         activity.moved_up(5);
         activity.moved_down(7);
         assert_eq!((activity.up(), activity.down()), (5, 7));
         assert_eq!(activity.idle_for(clock.now()), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(3)).await;
+        assert_eq!(activity.idle_for(clock.now()), Duration::from_secs(3));
         activity.half_close();
         assert_eq!(activity.idle_for(clock.now()), Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(3)).await;
         activity.half_close();
-        assert_eq!(activity.idle_for(clock.now()), Duration::from_secs(3));
+        assert_eq!(
+            activity.idle_for(clock.now()),
+            Duration::from_secs(3),
+            "closing counts once"
+        );
         task.abort();
     }
 

@@ -3,8 +3,8 @@ use super::*;
 #[tokio::test]
 async fn bytes_pass_both_ways_and_ends_are_passed_on() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (mut near, mut client) = tokio::io::duplex(8);
-    let (mut far, mut upstream) = tokio::io::duplex(8);
+    let (mut near, mut client) = tokio::io::duplex(64);
+    let (mut far, mut upstream) = tokio::io::duplex(64);
     let activity = Activity::new(&Clock::new());
     let peers = async {
         near.write_all(b"a question that is longer than the pipe")
