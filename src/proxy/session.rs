@@ -15,7 +15,7 @@ use super::refusal::{Page, Refusal};
 use super::tracker::Tracked;
 use crate::name::{Host, HostName, Port};
 use crate::net::dial::{DialError, Dialled, Limits, dial};
-use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate};
+use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate, suggestion};
 use crate::settings::Mode;
 use crate::telemetry::record::{DecisionRecord, Entry};
 use crate::telemetry::{ConnectResult, DnsResult, ListenerMetrics};
@@ -182,9 +182,14 @@ impl Case {
                 detail,
                 aliases,
                 stale,
+                refused,
                 ..
             }) => {
                 self.note_resolution(&aliases, stale);
+                if let Some((address, _)) = refused.first() {
+                    // What would allow it must speak of the address that stood in the way.
+                    self.ask = Some(ask.clone().dialling(*address));
+                }
                 Err((reason, Some(detail)))
             }
         }
@@ -370,8 +375,4 @@ pub(crate) fn sni_of(seen: &Seen) -> Option<HostName> {
 /// Details are our own sentences, but they may quote what a resolver or the kernel said; the page keeps to one line.
 fn detail_line(detail: Option<&str>) -> Option<&str> {
     detail.filter(|detail| !detail.chars().any(char::is_control))
-}
-
-fn suggestion(_: &Policy, _: &Source, _: &Ask) -> Option<String> {
-    None
 }
