@@ -14,3 +14,6 @@ pub enum Progress<T, R> {
     Value(T),
     Reject(R),
 }
+
+#[cfg(test)]
+mod tests;

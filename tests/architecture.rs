@@ -102,6 +102,8 @@ fn what_is_right_passes() {
     let text = "//! One.\n//! Two uses tokio and crate::cli.\n//! Three.\n\nuse crate::policy::Reason;\nuse crate::{\n    \
                 name::{Host, Port},\n    address,\n};\n// crate::cli, Instant\n\n#[cfg(test)]\nmod tests {\n    use crate::cli;\n}\n";
     assert_eq!(violations("src/wire/head.rs", text), Vec::<String>::new());
+    let text = "//! One.\n//! Two.\n//! Three.\n\nuse tokio::net;\n";
+    assert_eq!(violations("src/wire/tests.rs", text), Vec::<String>::new());
 }
 
 /// What is wrong with one file; `name` is its path from the package's root.
@@ -112,6 +114,8 @@ fn violations(name: &str, text: &str) -> Vec<String> {
         found.push(format!("{name}: the header is not three lines of `//!`"));
     }
     let code = text.split("#[cfg(test)]\nmod tests").next().unwrap_or(text);
+    // A `tests.rs` is the same in a file of its own: oracles may need sockets and clocks.
+    let code = if name.ends_with("/tests.rs") { "" } else { code };
     let lines = code.lines().count();
     if lines > MAX_LINES {
         found.push(format!(

@@ -74,6 +74,7 @@ pub struct HeadReject {
 /// Each byte is looked at once while the head comes in, and bytes that no head can hold are refused at once; the fields
 /// are read when the head is whole.
 #[derive(Debug)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct HeadReader {
     form: Form,
     /// Bytes that were looked at.
@@ -193,4 +194,4 @@ const MAX_METHOD: usize = 32;
 const MAX_LINE: usize = MAX_METHOD + 1 + MAX_TARGET + " HTTP/1.1\r".len();
 
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;

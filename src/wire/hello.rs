@@ -31,6 +31,7 @@ pub struct HelloReject {
 /// Record headers and the handshake header are judged as soon as they are there, the message once it is whole; a byte
 /// is looked at a bounded number of times however finely the client cuts (RFC 8446, sections 4, 5.1; RFC 5246, 7.4.1.2).
 #[derive(Debug, Default)]
+#[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct HelloReader {
     /// Bytes of `received` that are done with: record headers that passed, fragments that were gathered.
     done: usize,
@@ -76,7 +77,6 @@ impl HelloReader {
                     None if self.left >= MESSAGE_HEADER => {
                         return Ok(Progress::Need(MESSAGE_HEADER - rest.len()));
                     }
-                    Some(length) if length < self.left => return Err(bad_hello(TRAILING)),
                     Some(length) if length == self.left => {
                         return match rest.get(..length) {
                             Some(message) => message::read(message).map(Progress::Value),
@@ -170,3 +170,6 @@ const ALERT: u8 = 0x15;
 const HANDSHAKE: u8 = 0x16;
 const CLIENT_HELLO: u8 = 1;
 const TRAILING: &str = "the record goes on after the ClientHello";
+
+#[cfg(test)]
+mod tests;

@@ -148,7 +148,8 @@ fn read_framing(fields: &Fields<'_>, version: Version) -> Result<Framing, HeadRe
 }
 
 fn read_length(length: &[u8]) -> Result<Framing, HeadReject> {
-    let plain = length.iter().all(u8::is_ascii_digit) && (length == b"0" || !length.starts_with(b"0"));
+    let digits = !length.is_empty() && length.len() <= MAX_LENGTH && length.iter().all(u8::is_ascii_digit);
+    let plain = digits && (length == b"0" || !length.starts_with(b"0"));
     let number = std::str::from_utf8(length).ok().and_then(|length| length.parse().ok());
     match number {
         Some(0) if plain => Ok(Framing::Empty),
@@ -218,3 +219,6 @@ fn is_token(text: &[u8]) -> bool {
             .iter()
             .all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte))
 }
+
+/// Digits of a Content-Length. One more could not be counted by everyone.
+const MAX_LENGTH: usize = 19;

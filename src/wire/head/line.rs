@@ -93,9 +93,6 @@ fn read_method(method: &[u8], form: Form) -> Result<Method, HeadReject> {
 }
 
 fn read_connect(target: &[u8]) -> Result<Target, HeadReject> {
-    if !target.contains(&b':') {
-        return Err(reject(Reason::BadAuthority, "the target of CONNECT has no port"));
-    }
     let (host, port) = Authority::parse_connect(target).map_err(bad_authority)?;
     Ok(Target::Connect { host, port })
 }
