@@ -121,6 +121,121 @@ mod tests {
         }
     }
 
+    /// J01: no file is not a file that allows nothing.
+    #[test]
+    fn no_file_is_refused() {
+        let problems = load(&[], now(), Generation(1), None).unwrap_err();
+        assert!(render(&problems, &[], false).starts_with("error: there is no policy file"));
+    }
+
+    /// Where something stands, and how it is laid out, is no part of what a policy says.
+    #[test]
+    fn documents_are_equal_when_they_say_the_same() {
+        let read = |text: &str| Document::read(&[written(text)]).unwrap();
+        let flow = "allow: [a.example.com, {to: [\"b.example.com\"], until: 2999-01-01, sni: listed}]";
+        let block = "# same\n\nallow:\n  - a.example.com\n  - sni: listed\n    to:\n      - b.example.com\n    until: 2999-01-01\n";
+        assert_eq!(read(flow), read(block));
+        assert_ne!(read(flow), read(&block.replace("listed", "off")));
+        assert_ne!(read(flow), read(&block.replace("b.ex", "c.ex")));
+    }
+
+    #[test]
+    fn rules_know_their_lines_and_days() {
+        let text =
+            "\nallow:\n  - a.example.com\n  - to: [b.example.com,\n         c.example.com]\n    until: 2026-12-31\n";
+        let loaded = load(&[written(text)], now(), Generation(1), None).unwrap();
+        let rules = loaded.policy.rules();
+        let seen: Vec<_> = rules.iter().map(|rule| (&*rule.name, rule.at.to_string())).collect();
+        assert_eq!(
+            seen,
+            [
+                ("a.example.com", "p.yaml:3".to_owned()),
+                ("b.example.com and 1 more", "p.yaml:4".to_owned())
+            ]
+        );
+        assert_eq!(rules[1].until.unwrap().to_string(), "2027-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn an_unchanged_rule_goes_on_counting() {
+        let first = load(
+            &[written("allow: [a.example.com, b.example.com]")],
+            now(),
+            Generation(1),
+            None,
+        )
+        .unwrap();
+        for rule in first.policy.rules() {
+            rule.hits.record(now());
+        }
+        let texts = [written("allow:\n  - c.example.com\n  - b.example.com\n")];
+        let second = load(&texts, now(), Generation(2), Some(&first.policy)).unwrap();
+        let hits: Vec<_> = second.policy.rules().iter().map(|rule| rule.hits.count()).collect();
+        assert_eq!(hits, [0, 1]);
+    }
+
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(1_000))]
+
+        /// J13: a deny wins wherever it stands, and the order of the rules never changes an answer.
+        #[test]
+        fn order_changes_no_answer(
+            allow in proptest::strategy::Strategy::prop_shuffle(proptest::strategy::Just(ALLOW.to_vec())),
+            deny in proptest::strategy::Strategy::prop_shuffle(proptest::strategy::Just(DENY.to_vec())),
+            deny_first: bool,
+        ) {
+            let list = |key: &str, rules: &[&str]| format!("{key}:\n  - {}\n", rules.join("\n  - "));
+            let (allow, deny) = (list("allow", &allow), list("deny", &deny));
+            let text = if deny_first { deny + &allow } else { allow + &deny };
+            let loaded = load(&[written(&text)], now(), Generation(1), None).unwrap();
+            let answers = ANSWERS.iter().map(|(from, host, port, _)| {
+                let host = crate::name::Host::parse(host.as_bytes()).unwrap();
+                let ask = crate::policy::Ask::new(host, crate::name::Port::new(*port).unwrap());
+                let source = crate::policy::Source::at(from.parse().unwrap());
+                crate::policy::gate(&loaded.policy, now(), &source, &ask).reason.as_str()
+            });
+            let expected = ANSWERS.iter().map(|(_, _, _, reason)| *reason);
+            proptest::prop_assert_eq!(answers.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+        }
+    }
+
+    const ALLOW: &[&str] = &[
+        "api.example.com",
+        "\"*.example.com\"",
+        "store*.example.com:8443",
+        "{to: [only.example.net], from: [10.1.0.0/16]}",
+        "{to: [only.example.net], until: 2020-01-01}",
+        "{to: [\"*.example.net:8443\"], from: [10.2.0.0/16]}",
+        "tcp://203.0.113.0/24:25",
+    ];
+    const DENY: &[&str] = &[
+        "bad.example.com",
+        "\"*.bad.example.com\"",
+        "{to: [\"*.example.net\"], from: [10.1.9.0/24]}",
+        "203.0.113.7",
+    ];
+    const ANSWERS: &[(&str, &str, u16, &str)] = &[
+        ("10.9.9.9", "api.example.com", 443, "rule"),
+        ("10.9.9.9", "api.example.com", 80, "port"),
+        ("10.9.9.9", "bad.example.com", 443, "deny_rule"),
+        ("10.9.9.9", "x.bad.example.com", 25, "deny_rule"),
+        ("10.9.9.9", "store1.example.com", 8443, "rule"),
+        ("10.9.9.9", "only.example.net", 443, "no_rule_for_source"),
+        ("10.1.0.1", "only.example.net", 443, "rule"),
+        ("10.1.9.1", "only.example.net", 443, "deny_rule"),
+        ("10.2.0.1", "x.example.net", 8443, "rule"),
+        ("10.9.9.9", "example.com", 443, "no_rule"),
+        ("10.9.9.9", "203.0.113.8", 25, "rule"),
+        ("10.9.9.9", "203.0.113.7", 25, "deny_rule"),
+    ];
+
+    fn written(text: &str) -> SourceText {
+        SourceText {
+            name: "p.yaml".into(),
+            text: text.into(),
+        }
+    }
+
     #[test]
     fn the_built_in_policy_loads() {
         let (source, _) = crate::policy::builtin();

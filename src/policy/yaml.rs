@@ -393,3 +393,140 @@ const MAX_BYTES: usize = 64 << 20;
 const MAX_NODES: usize = 8_000_000;
 /// The language nests five deep.
 const MAX_DEPTH: usize = 32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::problem::{Problem, SourceText};
+
+    #[test]
+    fn scalars_follow_the_core_schema() {
+        let kinds = [
+            ("text", "text"),
+            ("yes", "text"),
+            ("off", "text"),
+            ("\"443\"", "text"),
+            ("'true'", "text"),
+            ("2026-12-31", "text"),
+            ("10.0.0.1", "text"),
+            ("1.2.3", "text"),
+            ("true", "true or false"),
+            ("False", "true or false"),
+            ("443", "a number"),
+            ("-5", "a number"),
+            ("+5", "a number"),
+            ("0443", "a number"),
+            ("0x1f", "a number"),
+            ("0o17", "a number"),
+            ("1.35", "a number"),
+            ("1e3", "a number"),
+            (".inf", "a number"),
+            ("99999999999999999999", "a number"),
+            ("~", "nothing"),
+            ("null", "nothing"),
+            ("", "nothing"),
+        ];
+        for (text, kind) in kinds {
+            let text = format!("list:\n- {text}\n");
+            let (items, problems) = items(&text);
+            assert!(problems.is_empty() && items.len() == 1, "{text}: {problems:?}");
+            assert_eq!(items[0].kind(), kind, "{text}");
+        }
+        assert!(
+            matches!(items("list: [0443]").0[0].value, Value::Number),
+            "octal to some, decimal to others"
+        );
+    }
+
+    #[test]
+    fn places_are_those_of_the_text() {
+        for text in [
+            "list:\n- über\n- \"b c\" # comment\n- {k: v}\n",
+            "\u{feff}list:\r\n- über\r\n- \"b c\"\r\n- {k: v}\r\n",
+        ] {
+            let (items, problems) = items(text);
+            assert!(problems.is_empty(), "{problems:?}");
+            let quoted: Vec<_> = items
+                .iter()
+                .map(|item| &text[item.at.start as usize..item.at.end as usize])
+                .collect();
+            assert_eq!(quoted, ["über", "\"b c\"", "{k: v}"]);
+        }
+    }
+
+    #[test]
+    fn what_is_refused_does_not_end_the_file() {
+        let text = "list: [&a x, *a, *.example.com, !t y, <<, last]\n";
+        let (items, problems) = items(text);
+        let refused: Vec<_> = problems
+            .iter()
+            .map(|problem| &text[problem.span.unwrap().start..problem.span.unwrap().end])
+            .collect();
+        assert_eq!(refused, ["&a", "*a", "*.example.com", "!t"]);
+        assert_eq!(items.len(), 6);
+        assert!(matches!(&items[5].value, Value::Text(text) if text == "last"));
+    }
+
+    /// J04: an alias costs what its own text costs, and depth has an end.
+    #[test]
+    fn bombs_are_bounded() {
+        let mut bomb = String::from("list:\n- &l0 [x, x]\n");
+        for level in 1..2_000 {
+            let alias = format!("*l{}, ", level - 1).repeat(9);
+            bomb.push_str(&format!("- &l{level} [{alias}]\n"));
+        }
+        let (items, problems) = items(&bomb);
+        assert_eq!(items.len(), 2_000);
+        assert_eq!(problems.len(), 2_000 + 9 * 1_999);
+
+        let deep = format!("list: {}", "[".repeat(100_000));
+        let (_, problems) = self::items(&deep);
+        assert_eq!(problems.len(), 1);
+        assert!(problems[0].message.contains("more than 32"), "{}", problems[0].message);
+    }
+
+    #[test]
+    fn one_map_per_file() {
+        for (text, message) in [
+            ("", "the file says nothing"),
+            ("# only\n", "the file says nothing"),
+            ("--- # x\n", "the file says nothing"),
+            ("~", "the file says nothing"),
+            ("[a]", "must be a map, not a list"),
+            ("a", "must be a map, not text"),
+            ("list: [a]\n---\nlist: [b]\n", "second YAML document"),
+            ("%YAML 1.2\n---\nlist: [a]\n", "not valid YAML"),
+            ("list: [a\n", "not valid YAML"),
+            ("list: \"a\n", "not valid YAML"),
+            ("list:\n\t- a\n", "a tab"),
+        ] {
+            let (_, problems) = items(text);
+            assert_eq!(problems.len(), 1, "{text:?}: {problems:?}");
+            assert!(
+                problems[0].message.contains(message),
+                "{text:?}: {}",
+                problems[0].message
+            );
+        }
+    }
+
+    /// The items of the list below the first key, and everything that was noted.
+    fn items(text: &str) -> (Vec<Node<'_>>, Vec<Problem>) {
+        let texts = [SourceText {
+            name: "a.yaml".into(),
+            text: text.into(),
+        }];
+        let mut problems = Problems::new(&texts);
+        let mut items = Vec::new();
+        if let Some(mut yaml) = Yaml::open(0, text, "", &mut problems) {
+            while let Some(key) = yaml.key(&mut problems) {
+                if let Some(Held::List) = yaml.held(&key, &mut problems) {
+                    while let Some(item) = yaml.item(&mut problems) {
+                        items.push(item);
+                    }
+                }
+            }
+        }
+        (items, problems.into_sorted())
+    }
+}

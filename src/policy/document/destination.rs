@@ -324,3 +324,126 @@ fn part_of(at: Place, text: &str, part: Range<usize>, problems: &Problems<'_>) -
         end: shift(part.end),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_depends_on_the_rule() {
+        let table = [
+            (
+                "api.example.com",
+                "tls api.example.com 443-443",
+                "any api.example.com 1-65535",
+            ),
+            (
+                "api.example.com:8443",
+                "tls api.example.com 8443-8443",
+                "any api.example.com 8443-8443",
+            ),
+            (
+                "https://api.example.com",
+                "tls api.example.com 443-443",
+                "tls api.example.com 1-65535",
+            ),
+            (
+                "HTTP://api.example.com",
+                "http api.example.com 80-80",
+                "http api.example.com 1-65535",
+            ),
+            (
+                "http://api.example.com:8080",
+                "http api.example.com 8080-8080",
+                "http api.example.com 8080-8080",
+            ),
+            (
+                "tls://*.example.com:5671",
+                "tls *.example.com 5671-5671",
+                "tls *.example.com 5671-5671",
+            ),
+            (
+                "tcp://a.example.com:11000-11999",
+                "tcp a.example.com 11000-11999",
+                "tcp a.example.com 11000-11999",
+            ),
+            (
+                "tcp://10.0.0.0/8:443",
+                "tcp 10.0.0.0/8 443-443",
+                "tcp 10.0.0.0/8 443-443",
+            ),
+            ("tcp://10.1.2.3:443", "tcp 10.1.2.3 443-443", "tcp 10.1.2.3 443-443"),
+            (
+                "tcp://[2001:db8::/32]:443",
+                "tcp [2001:db8::/32] 443-443",
+                "tcp [2001:db8::/32] 443-443",
+            ),
+            (
+                "tls://[2001:db8::1]:443",
+                "tls [2001:db8::1] 443-443",
+                "tls [2001:db8::1] 443-443",
+            ),
+        ];
+        for (text, allow, deny) in table {
+            assert_eq!(shown(&parse(text, Role::Allow).unwrap()), allow, "{text}");
+            assert_eq!(shown(&parse(text, Role::Deny).unwrap()), deny, "{text}");
+        }
+        for (text, deny) in [
+            ("10.0.0.0/8", "any 10.0.0.0/8 1-65535"),
+            ("10.0.0.1:25", "any 10.0.0.1 25-25"),
+            ("2001:db8::/32", "any [2001:db8::/32] 1-65535"),
+            ("[2001:db8::1]:25", "any [2001:db8::1] 25-25"),
+        ] {
+            assert!(parse(text, Role::Allow).is_err(), "{text}");
+            assert_eq!(shown(&parse(text, Role::Deny).unwrap()), deny, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_part_that_is_wrong_is_pointed_at() {
+        for (text, part) in [
+            ("udp://a.example.com:53", "udp"),
+            ("https://*.com:443", "*.com"),
+            ("a.example.com:0443", "0443"),
+            ("a.example.com:443/v1", "/v1"),
+            ("https://[a.example.com]:443", "a.example.com"),
+            ("tcp://[::1]443", "443"),
+            ("tcp://::1:443", "::1:443"),
+            ("https://10.0.0.1:443", "10.0.0.1"),
+            ("tcp://a.example.com", "tcp://a.example.com"),
+            ("", ""),
+            ("://", ""),
+            (":443", ""),
+        ] {
+            let bad = parse(text, Role::Allow).unwrap_err();
+            assert_eq!(&text[bad.part.clone()], part, "{text}: {bad:?}");
+            assert!(!bad.help.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_test_asks_for_one_thing() {
+        let (scheme, host, port) = parse_exact("https://api.example.com").unwrap();
+        assert_eq!(
+            (scheme, host.to_string(), port),
+            (Scheme::Tls, "api.example.com".to_owned(), Port::HTTPS)
+        );
+        let (_, host, _) = parse_exact("https://[2001:db8::1]").unwrap();
+        assert_eq!(host, Host::Address("2001:db8::1".parse().unwrap()));
+        for text in [
+            "*.example.com",
+            "a*.example.com",
+            "10.0.0.0/8",
+            "a.example.com:1-2",
+            "tcp://a.example.com",
+        ] {
+            assert!(parse_exact(text).is_err(), "{text}");
+        }
+    }
+
+    fn shown(destination: &Destination) -> String {
+        let scheme = destination.scheme.map_or("any", Scheme::as_str);
+        let (first, last) = (destination.ports.start(), destination.ports.end());
+        format!("{scheme} {} {first}-{last}", destination.host)
+    }
+}

@@ -47,14 +47,17 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<Ex
     if matches!(node.value, Value::Refused) {
         return None;
     }
+    let errors = problems.errors();
     let fields = typed::fields(node, "an entry of `expect`", &["from", "allow", "deny"], problems)?;
     let (verdict, wanted) = match (fields.value("allow"), fields.value("deny")) {
         (Some(node), None) => (Verdict::Allow, node),
         (None, Some(node)) => (Verdict::Deny, node),
+        // An unknown key may well have been meant for one of them.
+        (None, None) if problems.errors() > errors => return None,
         (both, _) => {
             let what = if both.is_some() { "not both" } else { "one of them" };
             problems
-                .error(node.at, format!("a test says `allow` or `deny`, {what}"))
+                .error(node.at, format!("a test says `allow` or `deny`: {what}"))
                 .help("write `{from: WORKLOAD, allow: https://api.example.com}`");
             return None;
         }

@@ -146,3 +146,104 @@ fn floor(text: &str, offset: usize) -> usize {
 
 /// A file of nonsense yields a problem per line; nobody reads more than these.
 const SHOWN: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "allow:\r\n  - grün-*.example.com  \r\n";
+
+    #[test]
+    fn a_problem_shows_its_line() {
+        let rendered = render(&[problem()], &texts(), false);
+        let lines = [
+            "error: no such name",
+            " --> p.yaml:2:5",
+            "  |",
+            "2 |   - grün-*.example.com",
+            "  |     ^^^^ here",
+            "  |",
+            "  = help: write another",
+            "",
+            "1 error",
+            "",
+        ];
+        assert_eq!(rendered.lines().map(str::trim_end).collect::<Vec<_>>(), lines[..9]);
+        assert!(render(&[problem()], &texts(), true).contains("\u{1b}["));
+    }
+
+    #[test]
+    fn columns_count_characters() {
+        let mut at_star = problem();
+        at_star.span = Some(Span {
+            start: TEXT.find('*').unwrap(),
+            end: TEXT.find('*').unwrap() + 1,
+        });
+        let expected = serde_json::json!([{
+            "file": "p.yaml",
+            "line": 2,
+            "column": 10,
+            "severity": "error",
+            "message": "no such name",
+            "label": "here",
+            "help": "write another",
+        }]);
+        assert_eq!(json(&[at_star], &texts()), expected);
+        let mut of_file = problem();
+        of_file.span = None;
+        of_file.label.clear();
+        of_file.help = None;
+        let expected = serde_json::json!([{"file": "p.yaml", "severity": "error", "message": "no such name"}]);
+        assert_eq!(json(&[of_file], &texts()), expected);
+    }
+
+    #[test]
+    fn nonsense_does_not_fill_the_screen() {
+        let many = vec![problem(); SHOWN + 5];
+        let rendered = render(&many, &texts(), false);
+        assert_eq!(rendered.matches("no such name").count(), SHOWN);
+        assert!(rendered.ends_with("... and 5 more\n\n205 errors\n"), "{rendered}");
+    }
+
+    /// Whoever makes a problem may be wrong about the text; the message must come out all the same.
+    #[test]
+    fn places_outside_the_text_do_no_harm() {
+        for (start, end) in [
+            (0, 0),
+            (13, 14),
+            (TEXT.len(), TEXT.len()),
+            (9_999, 10_000),
+            (5, 3),
+            (8, 9_999),
+        ] {
+            let mut odd = problem();
+            odd.span = Some(Span { start, end });
+            assert!(render(&[odd.clone()], &texts(), false).contains("no such name"));
+            assert_eq!(json(&[odd], &texts()).as_array().unwrap().len(), 1);
+        }
+        let stranger = Problem {
+            file: "other.yaml".into(),
+            ..problem()
+        };
+        assert!(render(&[stranger], &texts(), false).contains("other.yaml"));
+    }
+
+    fn problem() -> Problem {
+        let start = TEXT.find('g').unwrap();
+        Problem {
+            severity: Severity::Error,
+            file: "p.yaml".into(),
+            span: Some(Span { start, end: start + 5 }),
+            message: "no such name".into(),
+            label: "here".into(),
+            help: Some("write another".into()),
+        }
+    }
+
+    fn texts() -> [SourceText; 1] {
+        [SourceText {
+            name: "p.yaml".into(),
+            text: TEXT.into(),
+        }]
+    }
+}
