@@ -7,6 +7,8 @@ mod check;
 mod explain;
 mod inputs;
 mod output;
+#[cfg(test)]
+mod readme;
 mod run;
 mod welcome;
 

@@ -2,7 +2,7 @@
 //! Must not judge by itself: it asks the gate what the proxy would ask, step by step, and prints the answer.
 //! Called by [`super::main`].
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
@@ -58,7 +58,7 @@ pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -
         Output::Text => {
             let mut text = answer.to_string();
             for row in resolved.iter().flatten() {
-                text.push_str(&format!("\n  address: {row}"));
+                let _ = write!(text, "\n  address: {row}");
             }
             terminal.result(&text);
         }
@@ -143,7 +143,10 @@ impl Question {
         };
         let judge = |address| {
             let answer = explain(policy, now, &self.source, &self.ask.clone().dialling(address));
-            Resolved::Judged { address, answer }
+            Resolved::Judged {
+                address,
+                answer: Box::new(answer),
+            }
         };
         found.into_iter().map(judge).collect()
     }
@@ -151,7 +154,7 @@ impl Question {
 
 /// What DNS says, and what the guard says of it.
 enum Resolved {
-    Judged { address: IpAddr, answer: Explanation },
+    Judged { address: IpAddr, answer: Box<Explanation> },
     Failed(String),
 }
 
