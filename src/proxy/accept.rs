@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -232,7 +232,7 @@ async fn serve(
         None => Client::Plain(stream),
         Some(certificates) => {
             let handshake = certificates.acceptor().accept(stream);
-            match timeout(connection.proxy.timeouts.head, Box::pin(handshake)).await {
+            match timeout_at(connection.head_deadline(connection.accepted), Box::pin(handshake)).await {
                 Ok(Ok(stream)) => Client::Tls(Box::new(stream)),
                 // rustls has told the client why by an alert.
                 Ok(Err(error)) => {

@@ -169,7 +169,7 @@ impl Inside {
     }
 
     async fn first_byte(&mut self) -> Result<u8, Unread> {
-        let deadline = Instant::now() + self.case.connection.proxy.timeouts.head;
+        let deadline = self.case.connection.head_deadline(Instant::now());
         loop {
             if let Some(byte) = self.bytes.first() {
                 return Ok(*byte);
@@ -204,7 +204,7 @@ pub(crate) async fn read_hello(
     bytes: &mut BytesMut,
 ) -> Result<Hello, Unread> {
     let mut reader = HelloReader::new();
-    let mut deadline = Instant::now() + connection.proxy.timeouts.head;
+    let mut deadline = connection.head_deadline(Instant::now());
     let mut watched = upstream;
     let mut server_first = false;
     loop {

@@ -74,7 +74,7 @@ async fn read_head(
     buffer: &mut BytesMut,
     started: Instant,
 ) -> Result<Option<RequestHead>, HeadReject> {
-    let deadline = started + connection.proxy.timeouts.head;
+    let deadline = connection.head_deadline(started);
     let mut reader = HeadReader::new(Form::Proxy);
     loop {
         match reader.advance(buffer) {

@@ -23,7 +23,7 @@ pub(crate) use self::exchange::Upload;
 use self::exchange::{Exchanges, Switched};
 use super::client::Client;
 use super::session::{Case, Connection};
-use super::strict::{Findings, HeadSpans, Stop, Strict};
+use super::strict::{Findings, Stop, Strict};
 use super::tunnel::Established;
 use crate::name::{Host, Port};
 use crate::policy::{Generation, RuleId, Stage};
@@ -75,17 +75,12 @@ pub(crate) async fn serve(
     scope: Scope,
     ready: Option<Ready>,
 ) -> Next {
-    let timeouts = &connection.proxy.timeouts;
-    let spans = HeadSpans {
-        head: timeouts.head,
-        idle: timeouts.idle,
-    };
     let form = if matches!(scope, Scope::Proxy) {
         Form::Proxy
     } else {
         Form::Origin
     };
-    let (strict, findings) = Strict::new(client, buffer, form, spans);
+    let (strict, findings) = Strict::new(Arc::clone(&connection), client, buffer, form);
     let exchanges = Arc::new(Exchanges::new(Arc::clone(&connection), scope, Arc::clone(&findings)));
     if let Some(ready) = ready {
         exchanges.adopt(ready).await;

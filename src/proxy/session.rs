@@ -67,6 +67,13 @@ pub(crate) struct Allowed {
 }
 
 impl Connection {
+    /// When a head or a hello that begins at `from` must be complete. Zero in the settings means no limit: a moment that
+    /// no process lives to see.
+    pub(crate) fn head_deadline(&self, from: Instant) -> Instant {
+        let head = self.proxy.timeouts.head;
+        from + if head.is_zero() { FOR_EVER } else { head }
+    }
+
     /// The workload that names this client in records and metrics.
     pub(crate) fn workload(&self) -> Option<Arc<str>> {
         self.source
@@ -376,3 +383,5 @@ pub(crate) fn sni_of(seen: &Seen) -> Option<HostName> {
 fn detail_line(detail: Option<&str>) -> Option<&str> {
     detail.filter(|detail| !detail.chars().any(char::is_control))
 }
+
+const FOR_EVER: Duration = Duration::from_hours(24 * 365);

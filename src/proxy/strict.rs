@@ -6,13 +6,13 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::client::Client;
+use super::session::Connection;
 use crate::policy::Reason;
 use crate::wire::Progress;
 use crate::wire::body::{BodyReader, BodyStep, Framing};
@@ -30,17 +30,8 @@ pub(crate) struct Strict {
     phase: Phase,
     /// A head must be complete by then.
     deadline: Option<Pin<Box<Sleep>>>,
-    spans: HeadSpans,
+    connection: Arc<Connection>,
     findings: Arc<Findings>,
-}
-
-/// How long the client may take.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct HeadSpans {
-    /// From the first byte of a head to its last; also for the first head, from the start.
-    pub(crate) head: Duration,
-    /// Between two requests; zero is for ever.
-    pub(crate) idle: Duration,
 }
 
 /// What the reader found, for the front that decides.
@@ -76,7 +67,12 @@ enum Phase {
 
 impl Strict {
     /// Takes a client and what was already read from it.
-    pub(crate) fn new(client: Client, buffer: BytesMut, form: Form, spans: HeadSpans) -> (Self, Arc<Findings>) {
+    pub(crate) fn new(
+        connection: Arc<Connection>,
+        client: Client,
+        buffer: BytesMut,
+        form: Form,
+    ) -> (Self, Arc<Findings>) {
         let findings = Arc::new(Findings::default());
         let phase = Phase::Head {
             reader: HeadReader::new(form),
@@ -88,8 +84,8 @@ impl Strict {
             buffer,
             passed: 0,
             phase,
-            deadline: Some(Box::pin(sleep_until(Instant::now() + spans.head))),
-            spans,
+            deadline: Some(Box::pin(sleep_until(connection.head_deadline(Instant::now())))),
+            connection,
             findings: Arc::clone(&findings),
         };
         (strict, findings)
@@ -119,7 +115,7 @@ impl Strict {
                 if since.is_none() {
                     let now = Instant::now();
                     *since = Some(now);
-                    self.deadline = Some(Box::pin(sleep_until(now + self.spans.head)));
+                    self.deadline = Some(Box::pin(sleep_until(self.connection.head_deadline(now))));
                 }
                 match reader.advance(&self.buffer) {
                     Progress::Need(_) => {}
@@ -161,8 +157,9 @@ impl Strict {
             return Poll::Pending;
         };
         let within = since.is_some();
-        if self.deadline.is_none() && !within && !self.spans.idle.is_zero() {
-            self.deadline = Some(Box::pin(sleep_until(Instant::now() + self.spans.idle)));
+        let idle = self.connection.proxy.timeouts.idle;
+        if self.deadline.is_none() && !within && !idle.is_zero() {
+            self.deadline = Some(Box::pin(sleep_until(Instant::now() + idle)));
         }
         let Some(deadline) = &mut self.deadline else {
             return Poll::Pending;
