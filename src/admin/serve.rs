@@ -1,8 +1,8 @@
 //! Serves pages on a listener: few connections, short ones, and an end that does not wait for slow clients.
-//! Must not give one client much: heads have a time limit, connections have one, and there is a number of them.
+//! Must not let slow clients keep others out: heads and connections have a time limit, and the oldest makes room.
 //! Called once for each of the two listeners.
 
-use std::sync::Arc;
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use axum::Router;
@@ -10,7 +10,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Semaphore;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,19 +25,13 @@ pub(super) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
 }
 
 async fn accept(listener: TcpListener, router: Router, stop: &CancellationToken, tasks: &TaskTracker) {
-    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let mut open = VecDeque::new();
     loop {
-        // Never closed, so there is always a place at some time; those who wait stay in the kernel's queue.
-        let Ok(place) = Arc::clone(&places).acquire_owned().await else {
-            return;
-        };
         match listener.accept().await {
             Ok((stream, _)) => {
-                let (router, stop) = (router.clone(), stop.clone());
-                tasks.spawn(async move {
-                    connection(stream, router, stop).await;
-                    drop(place);
-                });
+                let served = connection(stream, router.clone(), stop.clone());
+                open.push_back(tasks.spawn(served).abort_handle());
+                make_room(&mut open);
             }
             Err(error) => {
                 // Out of descriptors, most likely; the proxy's own listeners say so loudly.
@@ -45,6 +39,19 @@ async fn accept(listener: TcpListener, router: Router, stop: &CancellationToken,
                 sleep(BACK_OFF).await;
             }
         }
+    }
+}
+
+/// Ends the oldest connection when there are too many. Probes and scrapes are over in milliseconds: what has stayed
+/// longest is idle, or means to keep them out, and a probe that is kept out restarts the proxy.
+fn make_room(open: &mut VecDeque<AbortHandle>) {
+    if open.len() > MAX_CONNECTIONS {
+        open.retain(|connection| !connection.is_finished());
+    }
+    if open.len() > MAX_CONNECTIONS
+        && let Some(oldest) = open.pop_front()
+    {
+        oldest.abort();
     }
 }
 
@@ -66,7 +73,7 @@ async fn connection(stream: TcpStream, router: Router, stop: CancellationToken) 
 }
 
 /// Connections to one listener. Far more than probes and scrapes need, far less than would hurt.
-const MAX_CONNECTIONS: usize = 128;
+pub(super) const MAX_CONNECTIONS: usize = 128;
 /// For one request head, from the moment the connection is ready for it.
 const HEAD: Duration = Duration::from_secs(10);
 const MAX_HEADERS: usize = 64;

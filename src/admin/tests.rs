@@ -338,6 +338,19 @@ async fn a_slow_head_is_cut() {
     assert!(!rest.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&rest));
 }
 
+#[tokio::test]
+async fn silent_clients_do_not_keep_a_probe_out() {
+    let server = Server::health().await;
+    let mut silent = Vec::new();
+    for _ in 0..serve::MAX_CONNECTIONS {
+        silent.push(server.connect().await);
+    }
+    assert_eq!(server.read("/healthz").await.0, 200);
+    let mut rest = Vec::new();
+    let oldest = timeout(PATIENCE, silent[0].read_to_end(&mut rest)).await;
+    oldest.expect("the oldest is closed").unwrap();
+}
+
 struct Server {
     pages: Pages,
     address: SocketAddr,
