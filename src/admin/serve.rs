@@ -80,6 +80,6 @@ const MAX_HEADERS: usize = 64;
 /// Of a connection; the request that is being answered then is finished.
 const LIFETIME: Duration = Duration::from_mins(1);
 /// For the last request of a connection.
-const FINISH: Duration = Duration::from_secs(2);
+pub(super) const FINISH: Duration = Duration::from_secs(2);
 /// After an error of accept.
 const BACK_OFF: Duration = Duration::from_millis(200);
