@@ -1,0 +1,76 @@
+//! A ClientHello of 517 bytes, the size that clients without post-quantum key exchange pad to.
+//! Must be valid: rustls' own reader is asked once before anything is measured.
+//! Called by the lab, once per name.
+
+use anyhow::{Context, ensure};
+use rustls::server::Acceptor;
+
+/// Bytes of the hello, its record header included.
+pub(crate) const LENGTH: usize = 517;
+
+/// A whole TLS record with a ClientHello for that server name.
+pub(crate) fn hello(name: &str) -> anyhow::Result<Vec<u8>> {
+    let mut extensions = Vec::new();
+    let host = name.as_bytes();
+    let mut server_name = vec![0];
+    server_name.extend(with_length(host)?);
+    extension(&mut extensions, 0, &with_length(&server_name)?)?;
+    extension(&mut extensions, 23, &[])?; // extended_master_secret
+    extension(&mut extensions, 10, &[0, 4, 0, 29, 0, 23])?; // supported_groups: x25519, secp256r1
+    extension(&mut extensions, 11, &[1, 0])?; // ec_point_formats: uncompressed
+    extension(&mut extensions, 16, b"\x00\x0c\x02h2\x08http/1.1")?; // ALPN
+    extension(&mut extensions, 13, &[0, 8, 4, 3, 8, 4, 4, 1, 8, 5])?; // signature_algorithms
+    let mut share = vec![0, 36, 0, 29, 0, 32];
+    share.extend([7; 32]);
+    extension(&mut extensions, 51, &share)?;
+    extension(&mut extensions, 45, &[1, 1])?; // psk_key_exchange_modes
+    extension(&mut extensions, 43, &[4, 3, 4, 3, 3])?; // supported_versions: 1.3, 1.2
+
+    let mut body = vec![3, 3];
+    body.extend([1; 32]); // random
+    body.push(32);
+    body.extend([2; 32]); // legacy_session_id
+    body.extend(with_length(&[0x13, 1, 0x13, 2, 0x13, 3, 0xc0, 0x2b, 0xc0, 0x2f])?);
+    body.extend([1, 0]); // no compression
+    let before_padding = RECORD_HEADER + MESSAGE_HEADER + body.len() + 2 + extensions.len();
+    let padding = LENGTH
+        .checked_sub(before_padding + EXTENSION_HEADER)
+        .with_context(|| format!("{name} is too long for a hello of {LENGTH} bytes"))?;
+    extension(&mut extensions, 21, &vec![0; padding])?;
+    body.extend(with_length(&extensions)?);
+
+    let mut message = vec![1, 0]; // client_hello; the length has three bytes
+    message.extend(with_length(&body)?);
+    let mut record = vec![22, 3, 1];
+    record.extend(with_length(&message)?);
+    ensure!(record.len() == LENGTH, "the hello has {} bytes", record.len());
+    ensure!(read(&record)?.as_deref() == Some(name), "rustls reads another name");
+    Ok(record)
+}
+
+/// The server name that rustls finds.
+fn read(mut record: &[u8]) -> anyhow::Result<Option<String>> {
+    let mut acceptor = Acceptor::default();
+    acceptor.read_tls(&mut record)?;
+    let accepted = acceptor
+        .accept()
+        .map_err(|(error, _)| error)?
+        .context("rustls wants more of the hello")?;
+    Ok(accepted.client_hello().server_name().map(str::to_owned))
+}
+
+fn extension(all: &mut Vec<u8>, kind: u8, content: &[u8]) -> anyhow::Result<()> {
+    all.extend([0, kind]);
+    all.extend(with_length(content)?);
+    Ok(())
+}
+
+fn with_length(content: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut bytes = u16::try_from(content.len())?.to_be_bytes().to_vec();
+    bytes.extend(content);
+    Ok(bytes)
+}
+
+const RECORD_HEADER: usize = 5;
+const MESSAGE_HEADER: usize = 4;
+const EXTENSION_HEADER: usize = 4;

@@ -1,0 +1,59 @@
+//! What surrounds a measured proxy: a directory for its files, a DNS server, an origin, names and clients for them.
+//! Must not run in the proxy's process, and must be able to hold as many descriptors as the proxy.
+//! Called by the questions.
+
+use std::fs::{self, Permissions};
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt;
+use std::sync::Arc;
+
+use anyhow::{Context, ensure};
+use sluicegate::net::descriptors;
+use tempfile::TempDir;
+
+use crate::client::Target;
+use crate::origin::Origin;
+use crate::{dns, report};
+
+#[derive(Debug)]
+pub(crate) struct Lab {
+    pub(crate) dir: TempDir,
+    pub(crate) dns: SocketAddr,
+    pub(crate) origin: Origin,
+    /// The names that every proxy's allowlist has.
+    pub(crate) names: Vec<String>,
+    pub(crate) targets: Arc<[Target]>,
+    /// One that no allowlist has.
+    pub(crate) denied: Target,
+}
+
+impl Lab {
+    /// `tunnels` is how many are open at the same time: each is two descriptors in this process and in the proxy.
+    pub(crate) async fn start(tunnels: usize) -> anyhow::Result<Self> {
+        let descriptors = descriptors::raise().context("cannot raise the limit of open files")?;
+        ensure!(
+            descriptors::connections(descriptors) >= tunnels,
+            "{tunnels} tunnels do not fit into a limit of {descriptors} open files (ulimit -Hn)"
+        );
+        let dir = TempDir::with_prefix("sluicegate-bench-")?;
+        // Some proxies give up root before they read their files.
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
+        let origin = Origin::start().await?;
+        let port = origin.address.port();
+        let names: Vec<_> = (0..NAMES).map(|number| format!("host-{number}.{ZONE}")).collect();
+        let targets: Result<Arc<[_]>, _> = names.iter().map(|name| Target::new(name, port)).collect();
+        report::fact("names", &format!("{NAMES}, in turn"));
+        Ok(Self {
+            dir,
+            dns: dns::start().await?,
+            origin,
+            names,
+            targets: targets?,
+            denied: Target::new("host-0.denied.example", port)?,
+        })
+    }
+}
+
+/// All names of the lab end in it.
+pub(crate) const ZONE: &str = "bench.example";
+const NAMES: usize = 10;
