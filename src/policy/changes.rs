@@ -194,16 +194,16 @@ mod tests {
             allow(&["e.test"]),
             named("d.test", "d.test"),
         ]);
-        let changes = changes(&old, &new);
+        let found = changes(&old, &new);
         let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(names(&changes.added), ["e.test", "d.test"]);
-        assert_eq!(names(&changes.removed), ["a", "d.test"]);
-        assert_eq!(names(&changes.altered), ["b"]);
+        assert_eq!(names(&found.added), ["e.test", "d.test"]);
+        assert_eq!(names(&found.removed), ["a", "d.test"]);
+        assert_eq!(names(&found.altered), ["b"]);
         assert_eq!(
-            changes.to_string(),
+            found.to_string(),
             "2 rules added (e.test, d.test), 2 removed (a, d.test), 1 altered (b)"
         );
-        assert_eq!(super::changes(&new, &new).to_string(), "no rule changed");
+        assert_eq!(changes(&new, &new).to_string(), "no rule changed");
     }
 
     #[test]

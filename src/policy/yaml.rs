@@ -473,7 +473,7 @@ mod tests {
         let mut bomb = String::from("list:\n- &l0 [x, x]\n");
         for level in 1..2_000 {
             let alias = format!("*l{}, ", level - 1).repeat(9);
-            bomb.push_str(&format!("- &l{level} [{alias}]\n"));
+            bomb += &format!("- &l{level} [{alias}]\n");
         }
         let (items, problems) = items(&bomb);
         assert_eq!(items.len(), 2_000);

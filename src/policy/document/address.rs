@@ -4,7 +4,7 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net};
 
 use crate::address::never_within;
 use crate::policy::problem::{At, Problems};
@@ -22,10 +22,14 @@ pub(super) struct BadNetwork {
 
 /// A network, or one address as the network that holds only it. `None`: it does not look like an address at all.
 pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Some(Ok(address.into()));
-    }
-    if let Ok(network) = text.parse::<IpNet>() {
+    let parsed = text.parse::<IpAddr>().map(IpNet::from).or_else(|_| text.parse());
+    if let Ok(network) = parsed {
+        if let Some(v4) = unmapped(network) {
+            return Some(Err(BadNetwork {
+                why: format!("`{text}` is IPv4 in IPv6 form"),
+                help: format!("write it as IPv4: `{}`", shown(v4)),
+            }));
+        }
         if network.addr() == network.network() {
             return Some(Ok(network));
         }
@@ -49,6 +53,14 @@ pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
             help: "write `10.0.0.0/8`, `10.1.2.3`, `2001:db8::/32` or the like".to_owned(),
         })
     })
+}
+
+/// The IPv4 network inside an IPv4-mapped one. Sources are unmapped before they are compared, so it would match nobody.
+fn unmapped(network: IpNet) -> Option<IpNet> {
+    let IpNet::V6(network) = network else { return None };
+    let inner = network.addr().to_ipv4_mapped()?;
+    let prefix = network.prefix_len().checked_sub(96)?;
+    Ipv4Net::new(inner, prefix).ok().map(IpNet::V4)
 }
 
 /// A list of networks that may not be empty.
@@ -112,6 +124,8 @@ mod tests {
         assert_eq!(net("2001:db8::1").unwrap().to_string(), "2001:db8::1/128");
         assert!(net("10.1.2.3/8").unwrap_err().help.contains("`10.0.0.0/8`"));
         assert!(net("10.0.0.0/33").is_err());
+        assert!(net("::ffff:10.0.0.0/104").unwrap_err().help.contains("`10.0.0.0/8`"));
+        assert!(net("::ffff:10.0.0.1").unwrap_err().help.contains("`10.0.0.1`"));
         assert!(net("10.1.2").is_err());
         assert!(net("2001:db8::/129").is_err());
         assert!(network("trips").is_none());

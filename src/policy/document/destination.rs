@@ -18,7 +18,7 @@ use crate::policy::yaml::{Node, typed};
 pub enum Role {
     /// No scheme is `https`; no port is the scheme's.
     Allow,
-    /// No scheme is every scheme; no port is every port.
+    /// There is no scheme, because a name is closed whatever is spoken; no port is every port.
     Deny,
 }
 
@@ -34,10 +34,11 @@ pub struct BadDestination {
 pub fn parse(text: &str, role: Role) -> Result<Destination, BadDestination> {
     let written = split(text)?;
     let scheme = match (written.scheme, role) {
+        (Some(_), Role::Deny) => return Err(refuse_scheme(&written)),
         (None, Role::Deny) => None,
-        (None | Some(Written::Https | Written::Tls), _) => Some(Scheme::Tls),
-        (Some(Written::Http), _) => Some(Scheme::Http),
-        (Some(Written::Tcp), _) => Some(Scheme::Tcp),
+        (None | Some(Written::Https | Written::Tls), Role::Allow) => Some(Scheme::Tls),
+        (Some(Written::Http), Role::Allow) => Some(Scheme::Http),
+        (Some(Written::Tcp), Role::Allow) => Some(Scheme::Tcp),
     };
     let host = host_match(&written)?;
     if role == Role::Allow && matches!(host, HostMatch::Cidr(_)) {
@@ -246,6 +247,24 @@ fn scheme(text: &str, end: usize) -> Result<Written, BadDestination> {
     })
 }
 
+/// A deny rule for one scheme would be gone round with another: in a `tcp` tunnel nobody sees what is spoken.
+fn refuse_scheme(written: &Parts<'_>) -> BadDestination {
+    let rest = written.text.split_once("://").map_or(written.text, |(_, rest)| rest);
+    let port = match written.scheme {
+        Some(Written::Http) => 80,
+        _ => 443,
+    };
+    let help = match written.port {
+        Some(_) => format!("write `{rest}`"),
+        None => format!("write `{rest}` for every port, or `{rest}:{port}` for one"),
+    };
+    BadDestination {
+        part: 0..written.text.len() - rest.len(),
+        why: "a deny rule has no scheme: it closes the name whatever is spoken".to_owned(),
+        help,
+    }
+}
+
 fn host_match(written: &Parts<'_>) -> Result<HostMatch, BadDestination> {
     let bad = |why, help| BadDestination {
         part: written.host_at.clone(),
@@ -331,72 +350,41 @@ mod tests {
 
     #[test]
     fn what_is_left_out_depends_on_the_rule() {
-        let table = [
-            (
-                "api.example.com",
-                "tls api.example.com 443-443",
-                "any api.example.com 1-65535",
-            ),
-            (
-                "api.example.com:8443",
-                "tls api.example.com 8443-8443",
-                "any api.example.com 8443-8443",
-            ),
-            (
-                "https://api.example.com",
-                "tls api.example.com 443-443",
-                "tls api.example.com 1-65535",
-            ),
-            (
-                "HTTP://api.example.com",
-                "http api.example.com 80-80",
-                "http api.example.com 1-65535",
-            ),
-            (
-                "http://api.example.com:8080",
-                "http api.example.com 8080-8080",
-                "http api.example.com 8080-8080",
-            ),
-            (
-                "tls://*.example.com:5671",
-                "tls *.example.com 5671-5671",
-                "tls *.example.com 5671-5671",
-            ),
-            (
-                "tcp://a.example.com:11000-11999",
-                "tcp a.example.com 11000-11999",
-                "tcp a.example.com 11000-11999",
-            ),
-            (
-                "tcp://10.0.0.0/8:443",
-                "tcp 10.0.0.0/8 443-443",
-                "tcp 10.0.0.0/8 443-443",
-            ),
-            ("tcp://10.1.2.3:443", "tcp 10.1.2.3 443-443", "tcp 10.1.2.3 443-443"),
-            (
-                "tcp://[2001:db8::/32]:443",
-                "tcp [2001:db8::/32] 443-443",
-                "tcp [2001:db8::/32] 443-443",
-            ),
-            (
-                "tls://[2001:db8::1]:443",
-                "tls [2001:db8::1] 443-443",
-                "tls [2001:db8::1] 443-443",
-            ),
-        ];
-        for (text, allow, deny) in table {
+        for (text, allow) in [
+            ("api.example.com", "tls api.example.com 443-443"),
+            ("api.example.com:8443", "tls api.example.com 8443-8443"),
+            ("https://api.example.com", "tls api.example.com 443-443"),
+            ("HTTP://api.example.com", "http api.example.com 80-80"),
+            ("http://api.example.com:8080", "http api.example.com 8080-8080"),
+            ("tls://*.example.com:5671", "tls *.example.com 5671-5671"),
+            ("tcp://a.example.com:11000-11999", "tcp a.example.com 11000-11999"),
+            ("tcp://10.0.0.0/8:443", "tcp 10.0.0.0/8 443-443"),
+            ("tcp://10.1.2.3:443", "tcp 10.1.2.3 443-443"),
+            ("tcp://[2001:db8::/32]:443", "tcp [2001:db8::/32] 443-443"),
+            ("tls://[2001:db8::1]:443", "tls [2001:db8::1] 443-443"),
+        ] {
             assert_eq!(shown(&parse(text, Role::Allow).unwrap()), allow, "{text}");
-            assert_eq!(shown(&parse(text, Role::Deny).unwrap()), deny, "{text}");
         }
         for (text, deny) in [
+            ("api.example.com", "any api.example.com 1-65535"),
+            ("*.example.com:8443", "any *.example.com 8443-8443"),
+            ("a.example.com:1-1024", "any a.example.com 1-1024"),
             ("10.0.0.0/8", "any 10.0.0.0/8 1-65535"),
             ("10.0.0.1:25", "any 10.0.0.1 25-25"),
             ("2001:db8::/32", "any [2001:db8::/32] 1-65535"),
             ("[2001:db8::1]:25", "any [2001:db8::1] 25-25"),
         ] {
-            assert!(parse(text, Role::Allow).is_err(), "{text}");
             assert_eq!(shown(&parse(text, Role::Deny).unwrap()), deny, "{text}");
         }
+        for text in ["10.0.0.0/8", "10.0.0.1:25", "2001:db8::/32"] {
+            assert!(parse(text, Role::Allow).is_err(), "{text}");
+        }
+        assert!(
+            parse("http://a.example.com", Role::Deny)
+                .unwrap_err()
+                .help
+                .contains("`a.example.com:80`")
+        );
     }
 
     #[test]

@@ -2,9 +2,11 @@
 //! Must not stop at the first problem; only a YAML error ends the file.
 //! Called by the document, file by file, in order.
 
+use std::collections::HashMap;
+
 use super::expect::Tester;
 use super::rule::sources;
-use super::{Document, Mode, Text, cluster, expect, rule, syntax, workload};
+use super::{Document, Mode, Namespace, Text, Workload, cluster, expect, rule, syntax, workload};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::Peer;
 use crate::policy::yaml::{
@@ -19,6 +21,7 @@ pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mu
         return;
     };
     let before = Before::of(document);
+    let errors = problems.errors();
     let mut seen: Vec<(String, Place)> = Vec::new();
     let mut scope = None;
     while let Some(key) = yaml.key(problems) {
@@ -41,7 +44,7 @@ pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mu
             break;
         }
     }
-    if seen.is_empty() && !problems.has_errors() {
+    if seen.is_empty() && problems.errors() == errors {
         problems
             .error_of_file(file, "the file says nothing")
             .help("to deny everything on purpose, write `allow: []`");
@@ -111,37 +114,14 @@ fn other<'t>(
             once(name, key.at, value, &mut document.lock, problems);
         }
         "workloads" => {
-            for workload in workload::read_all(node, problems) {
-                let twin = document.workload(&workload.value.name).map(|twin| twin.at);
-                match twin {
-                    Some(twin) if twin.file == workload.at.file => {}
-                    Some(twin) => {
-                        let message = format!("the workload `{}` stands in two files", workload.value.name);
-                        let first = problems.position(twin);
-                        problems
-                            .error(workload.at, message)
-                            .help(format!("it stands first at {first}; keep one of them"));
-                    }
-                    None => document.workloads.push(workload),
-                }
-            }
+            let read = workload::read_all(node, problems);
+            let name = |workload: &Workload| workload.name.to_string();
+            add_new(read, &mut document.workloads, name, "workload", problems);
         }
         "namespaces" => {
-            for namespace in cluster::read_namespaces(node, problems) {
-                let mut others = document.namespaces.iter();
-                let twin = others.find(|other| other.value.name == namespace.value.name);
-                match twin.map(|twin| twin.at) {
-                    Some(twin) if twin.file == namespace.at.file => {}
-                    Some(twin) => {
-                        let message = format!("the namespace `{}` stands in two files", namespace.value.name.value);
-                        let first = problems.position(twin);
-                        problems
-                            .error(namespace.at, message)
-                            .help(format!("it stands first at {first}; keep one of them"));
-                    }
-                    None => document.namespaces.push(namespace),
-                }
-            }
+            let read = cluster::read_namespaces(node, problems);
+            let name = |namespace: &Namespace| namespace.name.value.to_string();
+            add_new(read, &mut document.namespaces, name, "namespace", problems);
         }
         "scope" => {
             let items = typed::list(node, "`scope`", Empty::Refused, problems).unwrap_or_default();
@@ -163,6 +143,33 @@ fn other<'t>(
         }
         "" => {}
         _ => typed::refuse_key(key, name, node, "a policy file", &KEYS, problems),
+    }
+}
+
+/// Adds what other files have not named yet. Twice in one file was noted with the keys of the map.
+fn add_new<T>(
+    read: Vec<At<T>>,
+    known: &mut Vec<At<T>>,
+    name: impl Fn(&T) -> String,
+    what: &str,
+    problems: &mut Problems<'_>,
+) {
+    let mut places: HashMap<_, _> = known.iter().map(|known| (name(&known.value), known.at)).collect();
+    for new in read {
+        let name = name(&new.value);
+        match places.get(&name) {
+            Some(twin) if twin.file == new.at.file => {}
+            Some(twin) => {
+                let first = problems.position(*twin);
+                problems
+                    .error(new.at, format!("the {what} `{name}` stands in two files"))
+                    .help(format!("it stands first at {first}; keep one of them"));
+            }
+            None => {
+                places.insert(name, new.at);
+                known.push(new);
+            }
+        }
     }
 }
 

@@ -89,13 +89,12 @@ impl<'d> Denied<'d> {
     fn closes(&self, to: &Destination, from: Option<&[At<Peer>]>) -> Option<Place> {
         let covers = |closed: &&Closed<'_>| {
             let ports = closed.to.ports.start() <= to.ports.start() && to.ports.end() <= closed.to.ports.end();
-            let scheme = closed.to.scheme.is_none() || closed.to.scheme == to.scheme;
             let sources = match (closed.from, from) {
                 (None, _) => true,
                 (Some(_), None) => false,
                 (Some(closed), Some(from)) => from.iter().all(|peer| closed.contains(peer)),
             };
-            ports && scheme && sources
+            ports && sources
         };
         let find = |found: Option<&Vec<Closed<'_>>>| found?.iter().find(covers).map(|closed| closed.at);
         let below = |suffix: &str| find(self.below.get(suffix));

@@ -2,6 +2,8 @@
 //! Must not coerce: `"443"` is text and `443` is not. Each refusal says what stands there and what should.
 //! Called by the readers of the document and of the presets.
 
+use std::collections::HashMap;
+
 use super::{Node, Value};
 use crate::policy::problem::{Place, Problems};
 
@@ -72,16 +74,21 @@ pub(crate) fn map<'n, 't>(
     if entries.is_empty() {
         problems.error(node.at, format!("{what} is empty"));
     }
+    let mut places: HashMap<&str, Place> = HashMap::new();
     for (index, (key, _)) in entries.iter().enumerate() {
         let Some(name) = text(key, "a key", problems) else {
             continue;
         };
-        let earlier = entries.iter().take(index).map(|(key, _)| key);
-        let twin = earlier
-            .into_iter()
-            .find(|earlier| matches!(&earlier.value, Value::Text(text) if text == name));
+        // Most maps are small, and there are a hundred thousand of them.
+        let twin = if entries.len() <= 16 {
+            let earlier = entries.iter().take(index).map(|(key, _)| key);
+            let mut twins = earlier.filter(|key| matches!(&key.value, Value::Text(text) if text == name));
+            twins.next().map(|twin| twin.at)
+        } else {
+            places.insert(name, key.at)
+        };
         if let Some(twin) = twin {
-            refuse_twin(key.at, twin.at, name, problems);
+            refuse_twin(key.at, twin, name, problems);
         }
     }
     Some(entries)
