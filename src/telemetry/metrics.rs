@@ -14,9 +14,11 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle, 
 use super::record::{DecisionRecord, End};
 use crate::policy::{Generation, Reason};
 
+mod labels;
 mod process;
 mod table;
 
+pub use labels::{ConnectResult, DnsResult, Limit};
 use table::{
     AGE, BUILD, BYTES, CONNECT, CONNECT_BUCKETS, CONNECTIONS, DECISIONS, DNS, DNS_BUCKETS, DROPPED, GENERATION, LIMITS,
     LOAD_FAILED, MODE, RELOADS, TUNNEL_ENDS, TUNNELS,
@@ -77,45 +79,6 @@ type ByLabel<T> = Vec<T>;
 /// Counts one in a gauge for as long as it lives.
 #[must_use = "what it counts ends when it is dropped"]
 pub struct Open(Gauge);
-
-/// How a question to the resolver was answered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum DnsResult {
-    /// A server answered with addresses.
-    Ok,
-    /// A server answered that there are none.
-    NotFound,
-    /// No server gave a usable answer.
-    Failed,
-    Timeout,
-    /// From the cache, within the answer's time.
-    Cached,
-    /// From the cache, past its time, because all servers are down.
-    Stale,
-}
-
-/// How the attempts to reach one destination ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ConnectResult {
-    Ok,
-    Failed,
-    Timeout,
-}
-
-/// A limit that turned something away.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Limit {
-    /// `limits.connections`.
-    Connections,
-    /// `limits.per_source`.
-    PerSource,
-    /// The descriptor limit of the process (EMFILE) or of the host (ENFILE).
-    Descriptors,
-    /// Questions to the DNS servers in flight.
-    Dns,
-    /// `log.required`, and the decision log could not be written.
-    Log,
-}
 
 impl Metrics {
     /// `now` is when the process started.
@@ -336,60 +299,6 @@ impl Drop for Open {
 impl Default for Reasons {
     fn default() -> Self {
         Self([const { OnceLock::new() }; Reason::ALL.len()])
-    }
-}
-
-impl DnsResult {
-    pub const ALL: [Self; 6] = [
-        Self::Ok,
-        Self::NotFound,
-        Self::Failed,
-        Self::Timeout,
-        Self::Cached,
-        Self::Stale,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::NotFound => "not_found",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-            Self::Cached => "cached",
-            Self::Stale => "stale",
-        }
-    }
-}
-
-impl ConnectResult {
-    pub const ALL: [Self; 3] = [Self::Ok, Self::Failed, Self::Timeout];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::Failed => "failed",
-            Self::Timeout => "timeout",
-        }
-    }
-}
-
-impl Limit {
-    pub const ALL: [Self; 5] = [
-        Self::Connections,
-        Self::PerSource,
-        Self::Descriptors,
-        Self::Dns,
-        Self::Log,
-    ];
-
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Connections => "connections",
-            Self::PerSource => "per_source",
-            Self::Descriptors => "descriptors",
-            Self::Dns => "dns",
-            Self::Log => "log",
-        }
     }
 }
 
