@@ -1,0 +1,29 @@
+//! Tests of the real binary: started as a process, spoken to over sockets, judged by bytes, records and metrics.
+//! Must not reach into the crate: what is tested here is what a user gets. One binary, so that it links once.
+//! Called by `tests/run`; the modules `clients` and `lab` are rings of their own.
+
+#![allow(unreachable_pub, reason = "a test binary has no outside")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "what is missing fails the test that needs it"
+)]
+#![allow(clippy::format_push_string, reason = "short texts, written once")]
+
+mod support;
+
+mod clients;
+mod connect;
+mod forward;
+mod harness;
+mod https_proxy;
+mod inspect;
+mod lab;
+mod lifecycle;
+mod limits;
+mod load;
+mod pages;
+mod reload;
+mod resolve;
+mod transparent;
+mod workloads;

@@ -1,0 +1,94 @@
+//! Workload ports: opened, closed and handed over by reload; coming in there is the identity.
+//! Must not test who a `from` means in general; that is the gate's.
+//! Called by `tests/run`.
+
+use crate::support::QUIET;
+use crate::support::client::Client;
+use crate::support::proxy::{Setup, free_port, is_open};
+use crate::support::world::Origins;
+
+fn policy(origins: &Origins, workloads: &str, from: &str) -> String {
+    format!(
+        "workloads:\n{workloads}allow:\n  - {{name: own, from: [{from}], to: [\"tcp://echo.allowed.test:{}\"], addresses: \
+         [127.0.0.0/8]}}\n",
+        origins.echo.port()
+    )
+}
+
+fn workload(name: &str, port: u16) -> String {
+    format!("  {name}: {{namespace: {name}, pods: {{app: {name}}}, port: {port}}}\n")
+}
+
+fn status(port: u16, origins: &Origins) -> u16 {
+    let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
+    Client::connect_request(address, &origins.echo_target()).1.status()
+}
+
+#[test]
+fn the_port_is_the_identity() {
+    let origins = Origins::start();
+    let (trips, poi) = (free_port(), free_port());
+    let text = policy(&origins, &(workload("trips", trips) + &workload("poi", poi)), "trips");
+    let proxy = Setup::new(&text).dns(&origins.dns).start();
+    assert_eq!(status(trips, &origins), 200);
+    assert_eq!(status(poi, &origins), 403);
+    assert_eq!(status(proxy.address().port(), &origins), 403);
+    let labels = [("action", "allow"), ("workload", "trips")];
+    assert_eq!(proxy.metric("sluicegate_decisions_total", &labels), 1);
+    let outcome = proxy.stop();
+    assert_eq!(
+        outcome.verdicts(),
+        ["allow rule", "deny no_rule_for_source", "deny no_rule_for_source"]
+    );
+    assert_eq!(outcome.decisions[0].text("workload"), "trips");
+    assert_eq!(outcome.decisions[1].text("workload"), "poi");
+    assert_eq!(outcome.decisions[2].0.get("workload"), None);
+}
+
+#[test]
+fn reloads_open_close_and_hand_over_ports() {
+    let origins = Origins::start();
+    let (first, second) = (free_port(), free_port());
+    let proxy = Setup::new(&policy(&origins, &workload("trips", first), "trips"))
+        .dns(&origins.dns)
+        .start();
+    assert!(!is_open((std::net::Ipv4Addr::LOCALHOST, second).into()));
+    let mut kept = Client::tunnel((std::net::Ipv4Addr::LOCALHOST, first).into(), &origins.echo_target());
+
+    let both = workload("trips", first) + &workload("poi", second);
+    proxy.reload(&policy(&origins, &both, "poi, trips"));
+    assert_eq!((status(first, &origins), status(second, &origins)), (200, 200));
+
+    // The ports change hands: trips' old port is now poi's, and only poi is allowed.
+    let swapped = workload("poi", first) + &workload("trips", second);
+    proxy.reload(&policy(&origins, &swapped, "poi"));
+    assert_eq!((status(first, &origins), status(second, &origins)), (200, 403));
+
+    proxy.reload(&policy(&origins, &workload("poi", second), "poi"));
+    assert!(!is_open((std::net::Ipv4Addr::LOCALHOST, first).into()));
+    assert_eq!(status(second, &origins), 200);
+    // A tunnel of a closed port is judged by who opened it, and trips is no more.
+    assert_eq!(kept.read_to_end().0, b"");
+    let decision = proxy.nth_decision(0);
+    assert_eq!(proxy.tunnel(decision.id()).text("end"), "reload");
+}
+
+#[test]
+fn a_port_that_cannot_be_bound_refuses_the_whole_set() {
+    let origins = Origins::start();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let proxy = Setup::new(&policy(&origins, &workload("trips", free_port()), "trips"))
+        .dns(&origins.dns)
+        .start();
+    let port = taken.local_addr().unwrap().port();
+    proxy.rewrite("policy.yaml", &policy(&origins, &workload("trips", port), "trips"));
+    proxy.wait_metric("sluicegate_policy_load_failed", &[], |failed| failed == 1);
+    assert_eq!(proxy.generation(), 1);
+    assert!(proxy.log_text().contains(&port.to_string()), "{}", proxy.log_text());
+    // Free again, the same files are taken at the next change.
+    drop(taken);
+    proxy.reload(&(policy(&origins, &workload("trips", port), "trips") + "# once more\n"));
+    assert_eq!(status(port, &origins), 200);
+    let mut client = Client::tunnel((std::net::Ipv4Addr::LOCALHOST, port).into(), &origins.echo_target());
+    client.expect_quiet(QUIET);
+}
