@@ -92,11 +92,15 @@ impl Watch {
         self.force.clone()
     }
 
-    /// Runs until stopped.
-    pub async fn run<A: Adopt>(mut self, mut adopt: A, stop: CancellationToken) {
-        let mut hangup = signal(SignalKind::hangup())
+    /// Runs until stopped. SIGHUP is caught from the call on, not from the first poll: caught too late, it kills.
+    pub fn run<A: Adopt>(self, adopt: A, stop: CancellationToken) -> impl Future<Output = ()> + Send {
+        let hangup = signal(SignalKind::hangup())
             .inspect_err(|error| warn!("SIGHUP will not reload the policy: {error}"))
             .ok();
+        self.watch(adopt, stop, hangup)
+    }
+
+    async fn watch<A: Adopt>(mut self, mut adopt: A, stop: CancellationToken, mut hangup: Option<Signal>) {
         let mut hint = self.hint();
         let mut tick = interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -51,11 +51,14 @@ const HOP_BY_HOP: &[&str] = &[
 const CLAIMS: &[&str] = &[
     "forwarded",
     "via",
+    "x-client-namespace",
     "x-forwarded-for",
     "x-forwarded-host",
     "x-forwarded-port",
     "x-forwarded-proto",
     "x-real-ip",
+    // What another proxy takes its next hop from.
+    "x-upstream-https-proxy",
 ];
 
 #[cfg(test)]
