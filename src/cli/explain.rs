@@ -240,12 +240,11 @@ fn source(from: Option<&str>, policy: &Policy, is_builtin: bool) -> Result<(Sour
             "--from: `{from}` is neither an address nor a workload of the policy; {known}"
         ));
     };
-    let source = match (workload.port, workload.cidrs.first()) {
-        (None, Some(range)) => Source::at(range.addr()),
-        _ => {
-            let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            Source::through(address, Arc::clone(&workload.name))
-        }
+    let source = if let (None, Some(range)) = (workload.port, workload.cidrs.first()) {
+        Source::at(range.addr())
+    } else {
+        let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
+        Source::through(address, Arc::clone(&workload.name))
     };
     Ok((source, None))
 }

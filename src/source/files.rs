@@ -169,3 +169,94 @@ fn name(path: &Path) -> Arc<str> {
 const TOO_MANY_FILES: &str = "this file is one too many";
 const MAX_FILES: usize = 1000;
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn a_directory_is_its_policy_files_in_the_order_of_their_names() {
+        let root = TempDir::new().unwrap();
+        for name in [
+            "b.yaml",
+            "a.yml",
+            "notes.md",
+            ".hidden.yaml",
+            "..2026_01_01.yaml",
+            "c.yaml.swp",
+        ] {
+            fs::write(root.path().join(name), name).unwrap();
+        }
+        fs::create_dir(root.path().join("..data")).unwrap();
+        fs::write(root.path().join("..data/z.yaml"), "z").unwrap();
+        symlink("..data/z.yaml", root.path().join("z.yaml")).unwrap();
+        let texts = read(&[root.path().to_owned()]).unwrap();
+        let texts: Vec<_> = texts.iter().map(|text| &*text.text).collect();
+        assert_eq!(texts, ["a.yml", "b.yaml", "z"]);
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_said_all_at_once() {
+        let root = TempDir::new().unwrap();
+        let path = |name: &str| root.path().join(name);
+        fs::create_dir(path("empty")).unwrap();
+        fs::create_dir_all(path("folder/inner.yaml")).unwrap();
+        fs::write(path("latin1.yaml"), b"allow: []\n# caf\xe9\n").unwrap();
+        fs::write(path("good.yaml"), "allow: []\n").unwrap();
+        symlink("good.yaml", path("again.yaml")).unwrap();
+        symlink("nowhere.yaml", path("dangling.yaml")).unwrap();
+        let names = [
+            "missing.yaml",
+            "empty",
+            "folder",
+            "latin1.yaml",
+            "good.yaml",
+            "again.yaml",
+            "dangling.yaml",
+        ];
+        let rejected = read(&names.map(path)).unwrap_err();
+        assert_eq!(rejected.cause, Cause::Unreadable);
+        let said: Vec<_> = rejected
+            .problems
+            .iter()
+            .map(|problem| (&*problem.file, &*problem.message))
+            .collect();
+        let full = |name: &str| path(name).display().to_string();
+        let same = format!("this is the same file as `{}`", full("good.yaml"));
+        assert_eq!(
+            said,
+            [
+                (&*full("missing.yaml"), "there is no such file or directory"),
+                (&*full("empty"), "this directory holds no policy file"),
+                (&*full("folder/inner.yaml"), "this is not a regular file"),
+                (&*full("latin1.yaml"), "line 2 is not UTF-8"),
+                (&*full("again.yaml"), &*same),
+                (&*full("dangling.yaml"), "there is no such file or directory"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_set_has_bounds() {
+        let root = TempDir::new().unwrap();
+        let half = usize::try_from(MAX_BYTES / 2 + 1).unwrap();
+        for name in ["a.yaml", "b.yaml"] {
+            fs::write(root.path().join(name), "#".repeat(half)).unwrap();
+        }
+        let rejected = read(&[root.path().to_owned()]).unwrap_err();
+        assert_eq!(rejected.problems.len(), 1);
+        assert!(rejected.problems[0].file.ends_with("b.yaml"));
+
+        let many = TempDir::new().unwrap();
+        for number in 0..MAX_FILES + 5 {
+            fs::write(many.path().join(format!("{number:04}.yaml")), "allow: []\n").unwrap();
+        }
+        let rejected = read(&[many.path().to_owned()]).unwrap_err();
+        assert_eq!(rejected.problems.len(), 1, "said once");
+        assert_eq!(rejected.problems[0].message, TOO_MANY_FILES);
+    }
+}

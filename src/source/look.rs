@@ -76,3 +76,63 @@ impl Found {
 
 /// Longer than the time stamps of any file system are coarse (2 s on FAT and some network mounts).
 const SETTLED: Duration = Duration::from_secs(2);
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::symlink;
+
+    use tempfile::TempDir;
+
+    use super::*;
+
+    #[test]
+    fn every_way_in_which_a_set_can_change_shows() {
+        let root = TempDir::new().unwrap();
+        let path = |name: &str| root.path().join(name);
+        for version in ["..v1", "..v2"] {
+            fs::create_dir(path(version)).unwrap();
+            fs::write(path(version).join("policy.yaml"), "allow: []\n").unwrap();
+        }
+        symlink("..v1", path("..data")).unwrap();
+        symlink("..data/policy.yaml", path("policy.yaml")).unwrap();
+        let look = || Look::at(&[root.path().to_owned()]);
+
+        let mut last = look();
+        assert_eq!(look(), last, "nothing has changed");
+        let changes: [(&str, &dyn Fn()); 5] = [
+            ("the link is swapped", &|| {
+                symlink("..v2", path("..new")).unwrap();
+                fs::rename(path("..new"), path("..data")).unwrap();
+            }),
+            ("a file comes", &|| fs::write(path("more.yaml"), "allow: []\n").unwrap()),
+            ("a file is replaced by one of the same size", &|| {
+                fs::write(path("new"), "allow: []\n").unwrap();
+                fs::rename(path("new"), path("more.yaml")).unwrap();
+            }),
+            ("a file goes", &|| fs::remove_file(path("more.yaml")).unwrap()),
+            ("a link dangles", &|| fs::remove_file(path("..v2/policy.yaml")).unwrap()),
+        ];
+        for (change, make) in changes {
+            make();
+            let now = look();
+            assert_ne!(now, last, "{change}");
+            last = now;
+        }
+    }
+
+    /// Two writes within one tick of the file system's clock look the same, so a fresh file is read again.
+    #[test]
+    fn a_fresh_file_is_not_settled() {
+        let root = TempDir::new().unwrap();
+        let path = root.path().join("policy.yaml");
+        fs::write(&path, "allow: []\n").unwrap();
+        let look = Look::at(&[path]);
+        let now = SystemTime::now();
+        assert!(!look.is_settled(now));
+        assert!(
+            !look.is_settled(now - Duration::from_hours(1)),
+            "written in the future of a clock that was set back"
+        );
+        assert!(look.is_settled(now + Duration::from_secs(4)));
+    }
+}
