@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use self::ports::WorkloadPorts;
+pub(crate) use self::ports::taken;
 use crate::admin;
 use crate::net::{self, Resolver};
 use crate::proxy::Proxy;

@@ -116,20 +116,12 @@ impl WorkloadPorts {
             .iter()
             .filter_map(|workload| Some((workload.port?.number(), Arc::clone(&workload.name))))
             .collect();
-        let mut problems = Vec::new();
+        let mut problems = taken(policy, &self.fixed);
         let mut bound = Vec::new();
         let _in = self.data.enter();
-        for (port, workload) in wanted.iter().filter(|(port, _)| !self.open.contains_key(port)) {
+        let free = |port: &u16| !self.open.contains_key(port) && !self.fixed.contains(port);
+        for (port, workload) in wanted.iter().filter(|(port, _)| free(port)) {
             let address = SocketAddr::new(self.ip, *port);
-            if self.fixed.contains(port) {
-                problems.push(problem(
-                    policy,
-                    workload,
-                    *port,
-                    "a listener of the settings has this port",
-                ));
-                continue;
-            }
             match net::listen::bind(address, &[]) {
                 Ok(listener) => bound.push((*port, listener)),
                 Err(error) => problems.push(problem(policy, workload, *port, &error.to_string())),
@@ -246,6 +238,16 @@ impl Adopt for Serving {
             Outcome::Restored => metrics.reload_restored(),
         }
     }
+}
+
+/// The workloads whose port a listener of the settings has.
+pub(crate) fn taken(policy: &Policy, fixed: &HashSet<u16>) -> Vec<Problem> {
+    let ports = policy.workloads().iter();
+    let ports = ports.filter_map(|workload| Some((workload.port?.number(), workload)));
+    let taken = ports.filter(|(port, _)| fixed.contains(port));
+    taken
+        .map(|(port, workload)| problem(policy, &workload.name, port, "a listener of the settings has this port"))
+        .collect()
 }
 
 fn problem(policy: &Policy, workload: &str, port: u16, cause: &str) -> Problem {

@@ -2,10 +2,15 @@
 //! Must not judge by itself: it calls what `run` and every reload call, and prints what they say.
 //! Called by [`super::main`].
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::policy::{Problem, SourceText, problem};
+use crate::app;
+use crate::policy::{Policy, Problem, Severity, SourceText, problem};
+use crate::proxy::tls::Certificates;
+use crate::settings::{Mode, Settings};
 use crate::source::{Cause, PolicySource, Rejected};
 
 use super::Exit;
@@ -54,21 +59,25 @@ impl Findings {
     /// `None` where no policy file is named or there.
     fn of(files: &FileArgs) -> Option<Self> {
         let mut findings = Self::default();
-        let source = match files.read() {
-            Ok(given) => given.source,
+        let (source, settings) = match files.read() {
+            Ok(given) => (given.source, Some(given.settings)),
             // Without settings only the command line says where the policy is.
             Err(rejected) => {
                 findings.reject(rejected);
                 if files.policy.is_empty() {
                     return Some(findings);
                 }
-                PolicySource::Files(files.policy.as_slice().into())
+                (PolicySource::Files(files.policy.as_slice().into()), None)
             }
         };
         if source == PolicySource::Builtin {
             return None;
         }
-        match source.compile(Timestamp::now()) {
+        let compiled = source.compile(Timestamp::now());
+        if let Some(settings) = &settings {
+            findings.fit(settings, compiled.as_ref().ok().map(|compiled| &compiled.policy));
+        }
+        match compiled {
             Ok(compiled) => {
                 findings.rules = compiled.policy.rules().len();
                 findings.problems.extend(compiled.warnings);
@@ -78,6 +87,35 @@ impl Findings {
             Err(rejected) => findings.reject(rejected),
         }
         Some(findings)
+    }
+
+    /// What neither the settings nor the policy can know alone, as far as it shows without binding a socket.
+    fn fit(&mut self, settings: &Settings, policy: Option<&Policy>) {
+        let listeners = settings.listeners.iter();
+        let binds = listeners
+            .map(|listener| listener.bind)
+            .chain([settings.admin, settings.health]);
+        let fixed: HashSet<u16> = binds.map(|bind| bind.port()).collect();
+        let mut problems = policy.map(|policy| app::taken(policy, &fixed)).unwrap_or_default();
+        for listener in &settings.listeners {
+            let Mode::Explicit { tls: Some(tls) } = &listener.mode else {
+                continue;
+            };
+            if let Err(bad) = Certificates::load(tls) {
+                problems.push(Problem {
+                    severity: Severity::Error,
+                    file: tls.cert.display().to_string().into(),
+                    span: None,
+                    message: format!("listener `{}`: {bad}", listener.name),
+                    label: String::new(),
+                    help: None,
+                });
+            }
+        }
+        if !problems.is_empty() {
+            self.causes.push(Cause::Unfit);
+            self.problems.extend(problems);
+        }
     }
 
     fn reject(&mut self, Rejected { cause, problems, texts }: Rejected) {
