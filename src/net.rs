@@ -18,4 +18,4 @@ pub use dial::{DialError, Dialled, Limits, dial};
 pub use own::Own;
 pub use prefixed::Prefixed;
 pub use resolve::{Answer, Family, ResolveError, Resolver};
-pub use socket::{abort, tune_client, tune_upstream};
+pub use socket::abort;

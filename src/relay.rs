@@ -30,36 +30,54 @@ where
     let mut down = Copy::new();
     let mut end = End::Finished;
     poll_fn(|cx| {
-        // Where writing fails the other direction still delivers what its reader had sent before it went, but its end
-        // is no longer a clean one. Where reading fails there is nothing left to deliver.
-        let up_is_done = match up.poll(cx, client, upstream, &mut |bytes| activity.moved_up(bytes)) {
-            Poll::Ready(Err(Failed::Read)) => return Poll::Ready(End::ClientReset),
-            Poll::Ready(Err(Failed::Write)) => {
-                end = End::UpstreamReset;
-                down.end_without_shutdown();
-                true
-            }
-            polled => polled.is_ready(),
-        };
-        let down_is_done = match down.poll(cx, upstream, client, &mut |bytes| activity.moved_down(bytes)) {
-            Poll::Ready(Err(Failed::Read)) => return Poll::Ready(End::UpstreamReset),
-            Poll::Ready(Err(Failed::Write)) => {
-                end = End::ClientReset;
-                up.end_without_shutdown();
-                true
-            }
-            polled => polled.is_ready(),
-        };
-        if up_is_done != down_is_done {
-            activity.half_close();
+        match up.poll(cx, client, upstream, &mut |bytes| activity.moved_up(bytes)) {
+            Poll::Ready(Err(failed)) => match meaning(failed, &down) {
+                Failure::Lost => return Poll::Ready(End::ClientReset),
+                Failure::Unheard => {
+                    end = End::UpstreamReset;
+                    down.end_without_shutdown();
+                }
+                Failure::None => {}
+            },
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        if up_is_done && down_is_done {
-            Poll::Ready(end)
-        } else {
-            Poll::Pending
+        match down.poll(cx, upstream, client, &mut |bytes| activity.moved_down(bytes)) {
+            Poll::Ready(Err(failed)) => match meaning(failed, &up) {
+                Failure::Lost => return Poll::Ready(End::UpstreamReset),
+                Failure::Unheard => {
+                    end = End::ClientReset;
+                    up.end_without_shutdown();
+                }
+                Failure::None => {}
+            },
+            Poll::Ready(Ok(())) | Poll::Pending => {}
         }
+        match (up.is_done(), down.is_done()) {
+            (true, true) => return Poll::Ready(end),
+            (false, false) => {}
+            _ => activity.half_close(),
+        }
+        Poll::Pending
     })
     .await
+}
+
+/// What the failure of one direction means for the tunnel.
+enum Failure {
+    /// The reader has gone. It has sent nothing that is not delivered, and hears nothing any more.
+    Lost,
+    /// The writer has gone. What it had sent before is still to be delivered, but its end is no longer a clean one.
+    Unheard,
+    /// The writer has closed altogether after it had finished, and all bytes for it were written: a common way to end.
+    None,
+}
+
+fn meaning(failed: Failed, other: &Copy) -> Failure {
+    match failed {
+        Failed::Read => Failure::Lost,
+        Failed::Shutdown if other.is_done() => Failure::None,
+        Failed::Write | Failed::Shutdown => Failure::Unheard,
+    }
 }
 
 #[cfg(test)]

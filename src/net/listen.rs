@@ -8,6 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use tokio::net::TcpListener;
 
+use super::socket::tune_listener;
+
 /// Binds and listens. Port 0 takes a free one; ask the listener which.
 ///
 /// `[::]` also serves IPv4, unless one of `others` is an IPv4 address with the same port; every other IPv6 address
@@ -51,6 +53,7 @@ fn listen(address: SocketAddr, others: &[SocketAddr], transparent: bool) -> io::
             socket.set_ip_transparent_v4(true)?;
         }
     }
+    tune_listener(&socket)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -83,6 +86,9 @@ const BACKLOG: i32 = 4096;
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use socket2::SockRef;
     use tokio::net::TcpStream;
 
     use super::*;
@@ -129,6 +135,18 @@ mod tests {
         TcpStream::connect(("::1", v4.port())).await.unwrap();
         assert!(v4_listener.accept().await.unwrap().1.is_ipv4());
         assert!(v6_listener.accept().await.unwrap().1.is_ipv6());
+    }
+
+    #[tokio::test]
+    async fn clients_inherit_what_their_sockets_need() {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+        let (_client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        let accepted = accepted.unwrap().0;
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), Duration::from_mins(1));
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), Duration::from_secs(15));
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), 4);
     }
 
     #[tokio::test]

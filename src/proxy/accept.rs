@@ -155,8 +155,6 @@ fn welcome(
     stream: TcpStream,
     peer: SocketAddr,
 ) {
-    // What matters here was set where it is inherited; failing to set it is not worth refusing anybody.
-    let _ = net::tune_client(&stream);
     let address = peer.ip().to_canonical();
     let source = match &front.workload {
         Some(workload) => Source::through(address, Arc::clone(workload)),

@@ -24,11 +24,13 @@ pub(super) struct Copy {
     phase: Phase,
 }
 
-/// Which side failed.
+/// What failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Failed {
     Read,
     Write,
+    /// All bytes were written; only their end could not be passed on.
+    Shutdown,
 }
 
 #[derive(Debug)]
@@ -62,6 +64,11 @@ impl Copy {
     /// that all went well.
     pub(super) fn end_without_shutdown(&mut self) {
         self.shuts_down = false;
+    }
+
+    /// Whether there is nothing left to do.
+    pub(super) fn is_done(&self) -> bool {
+        self.phase == Phase::Done
     }
 
     /// Moves what can be moved. `moved` is told of bytes as soon as the writer has taken them. Ready when the reader
@@ -102,7 +109,7 @@ impl Copy {
         }
         if self.phase == Phase::Ending && self.shuts_down {
             // A shutdown flushes first: both of TCP (nothing to do) and of TLS (close_notify after all else).
-            ready!(Pin::new(writer).poll_shutdown(cx)).map_err(|_| Failed::Write)?;
+            ready!(Pin::new(writer).poll_shutdown(cx)).map_err(|_| Failed::Shutdown)?;
         }
         Poll::Ready(Ok(()))
     }

@@ -1,27 +1,334 @@
+//! The relay between scripted streams (here and in `chaos`), and between real sockets and TLS (`sockets`).
+
+mod chaos;
+mod sockets;
+
+use std::io;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::Context;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio_test::{assert_pending, assert_ready_eq};
+
 use super::*;
 
+/// A relay between two pipes: near and far end, and the relay as a task of this thread.
+struct Pipes {
+    near: DuplexStream,
+    far: DuplexStream,
+    activity: Arc<Activity>,
+    relay: tokio::task::JoinHandle<End>,
+}
+
+impl Pipes {
+    fn new(capacity: usize) -> Self {
+        let (near, mut client) = duplex(capacity);
+        let (far, mut upstream) = duplex(capacity);
+        let activity = Arc::new(Activity::new(&Clock::new()));
+        let relay = tokio::spawn({
+            let activity = activity.clone();
+            async move { relay(&mut client, &mut upstream, &activity).await }
+        });
+        Self {
+            near,
+            far,
+            activity,
+            relay,
+        }
+    }
+}
+
+/// Lets everything on this thread run until it waits.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+}
+
 #[tokio::test]
-async fn bytes_pass_both_ways_and_ends_are_passed_on() {
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    let (mut near, mut client) = tokio::io::duplex(64);
-    let (mut far, mut upstream) = tokio::io::duplex(64);
-    let activity = Activity::new(&Clock::new());
-    let peers = async {
-        near.write_all(b"a question that is longer than the pipe")
-            .await
-            .unwrap();
-        near.shutdown().await.unwrap();
-        let mut question = String::new();
-        far.read_to_string(&mut question).await.unwrap();
-        assert_eq!(question, "a question that is longer than the pipe");
-        far.write_all(b"an answer").await.unwrap();
-        far.shutdown().await.unwrap();
-        let mut answer = String::new();
-        near.read_to_string(&mut answer).await.unwrap();
-        assert_eq!(answer, "an answer");
-    };
-    let (end, ()) = tokio::join!(relay(&mut client, &mut upstream, &activity), peers);
-    assert_eq!(end, End::Finished);
-    assert_eq!((activity.up(), activity.down()), (39, 9));
+async fn an_idle_tunnel_holds_no_buffer() {
+    let mut pipes = Pipes::new(1 << 20);
+    settle().await;
+    assert_eq!(buffer::leased(), 0, "before the first byte");
+    let mut bytes = vec![7; 100_000];
+    pipes.near.write_all(&bytes).await.unwrap();
+    pipes.far.read_exact(&mut bytes).await.unwrap();
+    pipes.far.write_all(&bytes).await.unwrap();
+    pipes.near.read_exact(&mut bytes).await.unwrap();
+    settle().await;
+    assert_eq!((pipes.activity.up(), pipes.activity.down()), (100_000, 100_000));
+    assert_eq!(buffer::leased(), 0, "between bytes");
+    pipes.near.shutdown().await.unwrap();
+    settle().await;
+    assert!(pipes.activity.is_half_closed());
+    assert_eq!(buffer::leased(), 0, "half closed");
+    pipes.relay.abort();
+    assert!(pipes.relay.await.unwrap_err().is_cancelled());
+}
+
+/// K04: a peer that does not read costs one buffer, stops the sender, and does not stop the other direction.
+#[tokio::test]
+async fn a_blocked_peer_holds_one_buffer() {
+    let mut pipes = Pipes::new(1000);
+    let sent = Arc::new(Mutex::new(0));
+    let (mut reader, mut writer) = tokio::io::split(pipes.near);
+    let sender = tokio::spawn({
+        let sent = sent.clone();
+        async move {
+            let block = vec![1; 1000];
+            while writer.write_all(&block).await.is_ok() {
+                *sent.lock().unwrap() += block.len();
+            }
+        }
+    });
+    settle().await;
+    let stopped_at = *sent.lock().unwrap();
+    assert!(stopped_at <= 3000, "two pipes and what one read took: {stopped_at}");
+    assert_eq!(buffer::leased(), 1);
+    pipes.far.write_all(b"meanwhile").await.unwrap();
+    let mut meanwhile = [0; 9];
+    reader.read_exact(&mut meanwhile).await.unwrap();
+    assert_eq!(&meanwhile, b"meanwhile");
+    assert_eq!((*sent.lock().unwrap(), buffer::leased()), (stopped_at, 1));
+    // Dropped in that state, it gives its buffer back.
+    pipes.relay.abort();
+    assert!(pipes.relay.await.unwrap_err().is_cancelled());
     assert_eq!(buffer::leased(), 0);
+    sender.abort();
+}
+
+#[tokio::test]
+async fn an_end_waits_for_the_bytes_before_it() {
+    let mut pipes = Pipes::new(100);
+    let sender = tokio::spawn(async move {
+        pipes.near.write_all(&vec![3; 50_000]).await.unwrap();
+        pipes.near.shutdown().await.unwrap();
+        pipes.near
+    });
+    settle().await;
+    assert!(!pipes.activity.is_half_closed());
+    let mut bytes = Vec::new();
+    pipes.far.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes, vec![3; 50_000]);
+    assert!(pipes.activity.is_half_closed());
+    drop(pipes.far);
+    assert_eq!(pipes.relay.await.unwrap(), End::Finished);
+    drop(sender.await.unwrap());
+}
+
+#[tokio::test]
+async fn either_side_may_finish_first() {
+    for client_first in [true, false] {
+        let mut pipes = Pipes::new(100);
+        if !client_first {
+            std::mem::swap(&mut pipes.near, &mut pipes.far);
+        }
+        pipes.near.write_all(b"question").await.unwrap();
+        pipes.near.shutdown().await.unwrap();
+        let mut question = String::new();
+        pipes.far.read_to_string(&mut question).await.unwrap();
+        assert!(!pipes.relay.is_finished());
+        pipes.far.write_all(b"answer").await.unwrap();
+        pipes.far.shutdown().await.unwrap();
+        let mut answer = String::new();
+        pipes.near.read_to_string(&mut answer).await.unwrap();
+        assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
+        assert_eq!(pipes.relay.await.unwrap(), End::Finished);
+        let moved = (pipes.activity.up(), pipes.activity.down());
+        assert_eq!(moved, if client_first { (8, 6) } else { (6, 8) });
+    }
+}
+
+#[tokio::test]
+async fn ten_thousand_tunnels_leave_nothing_behind() {
+    for number in 0..10_000_usize {
+        let mut pipes = Pipes::new(64);
+        pipes.near.write_all(b"ping").await.unwrap();
+        let mut ping = [0; 4];
+        pipes.far.read_exact(&mut ping).await.unwrap();
+        if number % 3 == 0 {
+            pipes.relay.abort();
+        }
+        drop((pipes.near, pipes.far));
+        assert!(
+            pipes
+                .relay
+                .await
+                .map_or_else(|error| error.is_cancelled(), |end| end == End::Finished)
+        );
+    }
+    assert_eq!(buffer::leased(), 0);
+}
+
+/// Gives zeros without end and takes everything; notes the sizes it was asked to read into.
+#[derive(Default)]
+struct Endless {
+    asked: Vec<usize>,
+    /// What a read gives at most, from that read on; all that fits before.
+    small: Option<(usize, usize)>,
+    /// Never gives anything.
+    silent: bool,
+    fails_to_write_after: Option<usize>,
+    fails_to_shut_down: bool,
+    ends_after: Option<usize>,
+    was_shut_down: bool,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.silent {
+            return Poll::Pending;
+        }
+        self.asked.push(buffer.remaining());
+        if self.ends_after.is_some_and(|reads| self.asked.len() > reads) {
+            return Poll::Ready(Ok(()));
+        }
+        let length = match self.small {
+            Some((from, length)) if self.asked.len() >= from => length.min(buffer.remaining()),
+            _ => buffer.remaining(),
+        };
+        buffer.initialize_unfilled_to(length);
+        buffer.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.fails_to_write_after {
+            None => Poll::Ready(Ok(bytes.len())),
+            Some(0) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
+            Some(left) => {
+                let taken = bytes.len().min(*left);
+                *left -= taken;
+                Poll::Ready(Ok(taken))
+            }
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.was_shut_down = true;
+        Poll::Ready(if self.fails_to_shut_down {
+            Err(io::ErrorKind::NotConnected.into())
+        } else {
+            Ok(())
+        })
+    }
+}
+
+#[test]
+fn a_busy_tunnel_lets_others_run() {
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    upstream.silent = true;
+    let activity = Activity::new(&Clock::new());
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    for turn in 1..=3 {
+        assert_pending!(task.poll());
+        assert!(task.is_woken(), "it wants to go on");
+        assert!(
+            activity.up() >= turn << 20 && activity.up() < (turn << 20) + turn * (256 << 10),
+            "{}",
+            activity.up()
+        );
+    }
+}
+
+#[test]
+fn buffers_grow_while_they_are_filled_and_shrink_when_they_are_not() {
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    upstream.silent = true;
+    client.small = Some((5, 1000));
+    client.ends_after = Some(30);
+    let activity = Activity::new(&Clock::new());
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    while !activity.is_half_closed() {
+        assert_pending!(task.poll());
+    }
+    drop(task);
+    let kib: Vec<_> = client.asked.iter().map(|bytes| bytes >> 10).collect();
+    assert_eq!(kib[..4], [16, 64, 256, 256]);
+    assert_eq!(kib[4..12], [256; 8]);
+    assert_eq!(kib[12..20], [64; 8]);
+    assert_eq!(kib[20..], [16; 11]);
+}
+
+/// Beyond the budget of the process a tunnel gets along with small buffers.
+#[test]
+fn larger_buffers_have_a_budget() {
+    let mut out = Vec::new();
+    loop {
+        let lease = buffer::borrow(buffer::Size::Large);
+        if lease.size() == buffer::Size::Small {
+            break;
+        }
+        out.push(lease);
+        assert!(out.len() <= 128, "32 MiB");
+    }
+    drop(out);
+    assert_eq!(buffer::borrow(buffer::Size::Large).size(), buffer::Size::Large);
+}
+
+#[test]
+fn the_future_is_small() {
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    let activity = Activity::new(&Clock::new());
+    let size = size_of_val(&relay(&mut client, &mut upstream, &activity));
+    assert!(size <= 192, "{size} bytes");
+}
+
+#[test]
+fn bytes_are_counted_up_to_the_error() {
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    upstream.silent = true;
+    upstream.fails_to_write_after = Some(40_000);
+    let activity = Activity::new(&Clock::new());
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    assert_pending!(task.poll());
+    assert_eq!(activity.up(), 40_000);
+    assert_eq!(buffer::leased(), 0);
+}
+
+/// A side that can no longer be written to has the rest of its own bytes delivered, but its end is not a clean one.
+#[test]
+fn what_a_lost_side_had_sent_is_delivered_without_an_end() {
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    client.small = Some((1, 10));
+    upstream.fails_to_write_after = Some(0);
+    upstream.small = Some((1, 10));
+    upstream.ends_after = Some(5);
+    let activity = Activity::new(&Clock::new());
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    assert_ready_eq!(task.poll(), End::UpstreamReset);
+    drop(task);
+    assert_eq!((activity.up(), activity.down()), (0, 50));
+    assert!(!client.was_shut_down);
+}
+
+/// A client that had finished and then closed altogether cannot be told of the end. Nothing is lost by that.
+#[test]
+fn an_end_that_nobody_hears_is_no_failure() {
+    for (client_ended, end) in [(true, End::Finished), (false, End::ClientReset)] {
+        let (mut client, mut upstream) = (Endless::default(), Endless::default());
+        client.ends_after = Some(0);
+        client.silent = !client_ended;
+        client.fails_to_shut_down = true;
+        upstream.small = Some((1, 10));
+        upstream.ends_after = Some(1);
+        let activity = Activity::new(&Clock::new());
+        let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+        if client_ended {
+            assert_ready_eq!(task.poll(), end);
+        } else {
+            // The client's own direction tells what became of it, or the idle limit does.
+            assert_pending!(task.poll());
+            drop(task);
+            assert!(activity.is_half_closed());
+        }
+        assert_eq!(activity.down(), 10);
+    }
 }
