@@ -79,7 +79,7 @@ pub(super) struct ExplainArgs {
 #[derive(Debug, ClapArgs)]
 pub(super) struct FileArgs {
     /// Settings file; without it the built-in settings hold
-    #[arg(short, long, value_name = "FILE", env = "SLUICEGATE_CONFIG")]
+    #[arg(short, long, value_name = "FILE", env = "SLUICEGATE_CONFIG", hide_env_values = true)]
     pub(super) config: Option<PathBuf>,
     /// Policy file, or directory of *.yaml; replaces `policy` of the settings, may be repeated
     #[arg(long, value_name = "PATH")]

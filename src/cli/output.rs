@@ -37,6 +37,9 @@ impl Terminal {
 
 /// A closed pipe (`sluicegate check | head -1`) is no failure of the command.
 fn write(stream: &mut dyn Write, text: &str) {
+    if text.is_empty() {
+        return;
+    }
     let end = if text.ends_with('\n') { "" } else { "\n" };
     let _ = stream
         .write_all(text.as_bytes())

@@ -2,6 +2,7 @@
 //! Must not touch the host's own network; every namespace is made here and has no link to the outside.
 //! Called by `tests/run` as root.
 
+mod built_in;
 mod guard;
 mod netns;
 mod transparent;

@@ -13,6 +13,7 @@
 mod support;
 
 mod clients;
+mod commands;
 mod connect;
 mod forward;
 mod harness;
