@@ -125,6 +125,10 @@ fn violations(name: &str, text: &str) -> Vec<String> {
     let Some(module) = name.strip_prefix("src/") else {
         return found;
     };
+    // Test modules in files of their own may use anything, as those at the end of a file may.
+    if module.contains("/tests.rs") || module.contains("/tests/") {
+        return found;
+    }
     let module = module.split(['/', '.']).next().unwrap_or_default();
     let Some(place) = ORDER.iter().position(|other| *other == module) else {
         return found;
@@ -230,10 +234,10 @@ const ORDER: &[&str] = &[
     "proxy",
     "relay",
     "net",
-    "source",
     "telemetry",
-    "state",
     "settings",
+    "source",
+    "state",
     "kubernetes",
     "azure",
     "wire",

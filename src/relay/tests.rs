@@ -1,4 +1,6 @@
 //! The relay between scripted streams (here and in `chaos`), and between real sockets and TLS (`sockets`).
+//! Must not depend on how fast the machine is: scripted streams run in paused time.
+//! Called by the test run.
 
 mod chaos;
 mod sockets;

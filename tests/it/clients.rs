@@ -13,7 +13,8 @@ use std::sync::Arc;
 use crate::support::ca::Ca;
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, Site};
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::Proxy;
+use crate::support::setup::Setup;
 
 /// A site over TLS, a proxy that allows `api.allowed.test` and not `denied.test`, and a trusted authority in a file.
 pub struct Shop {

@@ -9,7 +9,7 @@ use serde_json::json;
 use crate::support::QUIET;
 use crate::support::client::{Client, Ending, get};
 use crate::support::hello::Hello;
-use crate::support::proxy::Setup;
+use crate::support::setup::Setup;
 use crate::support::world::{Origins, World};
 
 #[test]

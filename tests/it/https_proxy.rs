@@ -12,7 +12,8 @@ use crate::support::DEADLINE;
 use crate::support::ca::Ca;
 use crate::support::client::{Client, Tls};
 use crate::support::http::Message;
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::Proxy;
+use crate::support::setup::Setup;
 use crate::support::world::Origins;
 
 struct Lab {

@@ -10,7 +10,8 @@ use crate::support::QUIET;
 use crate::support::client::{Client, Ending};
 use crate::support::hello::{self, Hello, alert};
 use crate::support::origin::Origin;
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::Proxy;
+use crate::support::setup::Setup;
 use crate::support::world::{Origins, World};
 
 /// A recording upstream under one rule with these extra keys, and a proxy in front.

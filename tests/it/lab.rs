@@ -17,7 +17,8 @@ use crate::clients::{Run, bare, run};
 use crate::support::ca::Ca;
 use crate::support::dns::Dns;
 use crate::support::origin::{Origin, pages};
-use crate::support::proxy::{Proxy, Setup};
+use crate::support::proxy::Proxy;
+use crate::support::setup::Setup;
 
 /// A pod whose only way out is the gate, and a world behind it:
 ///

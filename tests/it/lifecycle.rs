@@ -8,7 +8,8 @@ use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::client::{Client, Ending};
-use crate::support::proxy::{Setup, free_port, is_open};
+use crate::support::proxy::{free_port, is_open};
+use crate::support::setup::Setup;
 use crate::support::world::World;
 
 #[test]

@@ -13,7 +13,8 @@ use serde_json::json;
 
 use crate::support::DEADLINE;
 use crate::support::client::Client;
-use crate::support::proxy::{Outcome, Proxy, Setup, fetch};
+use crate::support::proxy::{Outcome, Proxy, fetch};
+use crate::support::setup::Setup;
 use crate::support::world::Origins;
 
 /// A folder as Kubernetes mounts a ConfigMap.

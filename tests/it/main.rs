@@ -12,6 +12,7 @@
 
 mod support;
 
+mod bodies;
 mod clients;
 mod commands;
 mod connect;

@@ -12,7 +12,8 @@ use serde_json::json;
 use crate::support::QUIET;
 use crate::support::client::{Client, Ending};
 use crate::support::origin::Ended;
-use crate::support::proxy::{Proxy, Setup, fetch, write_whole};
+use crate::support::proxy::{Proxy, fetch, write_whole};
+use crate::support::setup::Setup;
 use crate::support::world::{Origins, World};
 
 const NOTHING: &str = "allow: []\n";

@@ -10,7 +10,8 @@ use serde_json::json;
 use crate::support::client::Client;
 use crate::support::dns::{A, AAAA, Answer, Dns, NXDOMAIN, REFUSED, SERVFAIL, Spoil};
 use crate::support::origin::Origin;
-use crate::support::proxy::{Proxy, Setup, fetch};
+use crate::support::proxy::{Proxy, fetch};
+use crate::support::setup::Setup;
 
 const LOOPBACK: Ipv4Addr = Ipv4Addr::LOCALHOST;
 

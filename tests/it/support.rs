@@ -11,6 +11,7 @@ pub mod http;
 pub mod origin;
 pub mod proxy;
 pub mod record;
+pub mod setup;
 pub mod world;
 
 use std::time::Duration;

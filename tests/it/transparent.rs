@@ -8,7 +8,7 @@ use crate::support::client::{Client, Ending, get};
 use crate::support::dns::{Answer, SERVFAIL};
 use crate::support::hello::{self, Hello, alert};
 use crate::support::origin::Origin;
-use crate::support::proxy::Setup;
+use crate::support::setup::Setup;
 use crate::support::world::{Origins, World};
 
 fn start() -> World {

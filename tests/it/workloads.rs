@@ -4,7 +4,8 @@
 
 use crate::support::QUIET;
 use crate::support::client::Client;
-use crate::support::proxy::{Setup, free_port, is_open};
+use crate::support::proxy::{free_port, is_open};
+use crate::support::setup::Setup;
 use crate::support::world::Origins;
 
 fn policy(origins: &Origins, workloads: &str, from: &str) -> String {

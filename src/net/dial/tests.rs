@@ -1,4 +1,6 @@
 //! The race, against scripted DNS and a scripted network in paused time.
+//! Must not open a socket; who is dialled when is what counts.
+//! Called by the test run.
 
 use std::collections::HashMap;
 use std::sync::Mutex;

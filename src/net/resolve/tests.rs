@@ -1,4 +1,6 @@
 //! The resolver above scripted servers in paused time (here), and over the wire (`wire`).
+//! Must not wait for real time where paused time will do.
+//! Called by the test run.
 
 mod stub;
 mod wire;

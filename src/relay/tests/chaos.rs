@@ -1,4 +1,6 @@
 //! Bytes through a relay whose streams take and give as little as they like, whenever they like.
+//! Must not lose or reorder a byte, whatever the cut.
+//! Called by the test run.
 
 use proptest::prelude::*;
 

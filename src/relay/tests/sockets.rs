@@ -1,4 +1,6 @@
 //! The relay between real sockets: ends and resets in each state, and TLS on the client's side.
+//! Must not assume more of the kernel than TCP promises.
+//! Called by the test run.
 
 use std::net::SocketAddr;
 

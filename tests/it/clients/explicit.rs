@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::files::{Files, image};
 use super::{Shop, bare, run, script, tools};
 use crate::support::origin::{Origin, pages};
-use crate::support::proxy::Setup;
+use crate::support::setup::Setup;
 
 const DENIED: &str = "Denied by sluicegate (no_rule)";
 

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use super::{Lab, SERVER4, SERVER6};
 use crate::support::dns::Answer;
-use crate::support::proxy::{Setup, fetch};
+use crate::support::proxy::fetch;
+use crate::support::setup::Setup;
 
 #[test]
 fn d10_d23_public_addresses_are_dialled_and_dead_ones_do_not_hold_up() {

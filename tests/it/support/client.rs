@@ -74,6 +74,12 @@ impl Client {
         self.stream.write_all(bytes.as_ref()).expect("the proxy takes bytes");
     }
 
+    /// Asks a proxy for an absolute URL.
+    pub fn get(&mut self, url: &str) {
+        let host = url.split('/').nth(2).unwrap();
+        self.send(format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    }
+
     /// Like [`Client::send`], where the proxy may already have closed.
     pub fn try_send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         self.stream.write_all(bytes.as_ref())

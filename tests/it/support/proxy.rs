@@ -7,43 +7,21 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdout, Command, ExitStatus, Stdio};
+use std::process::{Child, ChildStdout, Command, ExitStatus};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::{Value, json};
+use serde_json::Value;
 use tempfile::TempDir;
 
 use super::DEADLINE;
 use super::client::{Client, get};
-use super::dns::Dns;
 use super::event::Events;
 use super::http::Message;
 use super::record::Record;
-
-/// What to start.
-#[derive(Debug)]
-pub struct Setup {
-    pub folder: TempDir,
-    settings: Value,
-    /// Put before the binary: `prlimit`, for example.
-    wrapper: Vec<String>,
-    environment: Vec<(String, String)>,
-    output: Output,
-}
-
-/// What becomes of its standard output.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Output {
-    /// Every line must be a JSON record.
-    Records,
-    /// Kept as lines.
-    Lines,
-    /// Nobody reads it.
-    Unread,
-}
+use super::setup::{Output, plain};
 
 /// A running proxy.
 #[derive(Debug)]
@@ -67,96 +45,23 @@ pub struct Outcome {
     pub tunnels: Vec<Record>,
 }
 
-impl Setup {
-    /// One explicit listener, this policy, and no name server until [`Setup::dns`].
-    pub fn new(policy: &str) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("policy.yaml"), policy).unwrap();
-        let settings = json!({
-            "listeners": [{"name": "proxy", "mode": "explicit", "bind": "127.0.0.1:0"}],
-            "admin": {"bind": "127.0.0.1:0"},
-            "health": {"bind": "127.0.0.1:0"},
-            "policy": ["policy.yaml"],
-            // Nobody listens there: a test that needs names says so.
-            "dns": {"servers": ["127.0.0.1:9"], "timeout": "500ms"},
-        });
-        Self {
+impl Proxy {
+    /// Starts `command`, which will listen `count` times, and waits until it is ready.
+    pub fn start(mut command: Command, output: Output, count: usize, folder: TempDir) -> Self {
+        let mut child = command.spawn().unwrap();
+        let (stdout, stderr) = (child.stdout.take().unwrap(), child.stderr.take().unwrap());
+        let mut proxy = Self {
             folder,
-            settings,
-            wrapper: Vec::new(),
-            environment: Vec::new(),
-            output: Output::Records,
-        }
-    }
-
-    pub fn dns(self, dns: &Dns) -> Self {
-        self.set("dns.servers", json!([dns.address.to_string()]))
-    }
-
-    /// One more listener.
-    pub fn listener(mut self, listener: Value) -> Self {
-        self.settings["listeners"].as_array_mut().unwrap().push(listener);
-        self
-    }
-
-    /// Sets one key, written with dots.
-    pub fn set(mut self, key: &str, value: Value) -> Self {
-        let mut place = &mut self.settings;
-        for part in key.split('.') {
-            place = &mut place[part];
-        }
-        *place = value;
-        self
-    }
-
-    pub fn file(self, name: &str, text: &str) -> Self {
-        fs::write(self.folder.path().join(name), text).unwrap();
-        self
-    }
-
-    pub fn environment(mut self, name: &str, value: &str) -> Self {
-        self.environment.push((name.to_owned(), value.to_owned()));
-        self
-    }
-
-    pub fn wrapped(mut self, wrapper: &[&str]) -> Self {
-        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
-        self
-    }
-
-    /// Standard output is not JSON.
-    pub fn raw(self) -> Self {
-        Self {
-            output: Output::Lines,
-            ..self
-        }
-    }
-
-    /// Nobody reads its standard output.
-    pub fn deaf(self) -> Self {
-        Self {
-            output: Output::Unread,
-            ..self
-        }
-    }
-
-    /// Starts it and waits until it is ready.
-    pub fn start(self) -> Proxy {
-        let count = self.settings["listeners"].as_array().unwrap().len() + 2;
-        let child = self.command().spawn().unwrap();
-        let mut proxy = Proxy {
-            folder: self.folder,
+            child,
             log: Events::default(),
             records: Events::default(),
             lines: Events::default(),
             unread: None,
             listening: Vec::new(),
             readers: vec![],
-            child,
         };
-        let (stdout, stderr) = (proxy.child.stdout.take().unwrap(), proxy.child.stderr.take().unwrap());
         proxy.readers.push(read_lines(stderr, proxy.log.clone(), plain));
-        match self.output {
+        match output {
             Output::Records => proxy.readers.push(read_lines(stdout, proxy.records.clone(), |line| {
                 Record(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
             })),
@@ -175,42 +80,6 @@ impl Setup {
         proxy
     }
 
-    /// Starts what must not run: its exit code and what it said.
-    pub fn fails(self) -> (i32, String) {
-        let output = self.command().output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr).into_owned() + &String::from_utf8_lossy(&output.stdout);
-        (
-            output.status.code().unwrap_or_else(|| panic!("it was killed: {said}")),
-            plain(said),
-        )
-    }
-
-    fn command(&self) -> Command {
-        let file = self.folder.path().join("sluicegate.yaml");
-        // JSON is YAML.
-        fs::write(&file, self.settings.to_string()).unwrap();
-        let words: Vec<&str> = self
-            .wrapper
-            .iter()
-            .map(String::as_str)
-            .chain([BINARY, "run", "-c"])
-            .collect();
-        let mut command = Command::new(words[0]);
-        command.args(&words[1..]).arg(file);
-        command
-            .env_clear()
-            .env("PATH", std::env::var("PATH").unwrap())
-            .env("RUST_BACKTRACE", "1");
-        command.envs(self.environment.iter().map(|(name, value)| (name, value)));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        command
-    }
-}
-
-impl Proxy {
     /// Where a listener is bound; `admin` and `health` too.
     pub fn at(&self, name: &str) -> SocketAddr {
         let found = self.listening.iter().find(|(listener, _)| listener == name);
@@ -506,23 +375,5 @@ fn listening(line: &str) -> Option<(String, SocketAddr)> {
     Some((value("name")?.to_owned(), value("address")?.parse().ok()?))
 }
 
-/// Without terminal colours.
-fn plain(line: String) -> String {
-    if !line.contains('\x1b') {
-        return line;
-    }
-    let mut out = String::new();
-    for (number, part) in line.split('\x1b').enumerate() {
-        let end = if number == 0 {
-            0
-        } else {
-            part.find('m').map_or(0, |end| end + 1)
-        };
-        out.push_str(&part[end..]);
-    }
-    out
-}
-
-const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
 /// Between two looks at something that only a question can tell.
 const TURN: Duration = Duration::from_millis(10);

@@ -6,8 +6,9 @@ use super::ca::Ca;
 use super::client::Client;
 use super::dns::Dns;
 use super::origin::Origin;
-use super::proxy::{Outcome, Proxy, Setup};
+use super::proxy::{Outcome, Proxy};
 use super::record::Record;
+use super::setup::Setup;
 
 /// Names and what they lead to, all on loopback.
 #[derive(Debug)]

@@ -1,4 +1,6 @@
 //! A DNS server on loopback, UDP and TCP on one port, that answers as a function says and remembers what it was asked.
+//! Must not answer anything by itself; the function decides.
+//! Called by the resolver's tests over the wire.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};

@@ -1,3 +1,7 @@
+//! The resolver over real sockets: truncation, fail-over, spoilt answers, against a server of the test's own.
+//! Must not ask any server but that one.
+//! Called by the test run.
+
 use std::net::SocketAddr;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
