@@ -211,6 +211,13 @@ fn what_the_reader_refuses_reaches_nobody() {
             400,
             "connect_body",
         ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505, ""),
+        (
+            "PROXY TCP4 10.1.2.3 10.1.2.4 1 2\r\n".to_owned() + "GET / HTTP/1.1\r\n\r\n",
+            400,
+            "",
+        ),
+        ("\r\n".repeat(50_000), 400, ""),
         (
             "GET ftp://plain.allowed.test/ HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n".to_owned(),
             400,

@@ -3,6 +3,7 @@
 //! Called by `tests/run` as root.
 
 mod built_in;
+mod clock;
 mod guard;
 mod netns;
 mod transparent;

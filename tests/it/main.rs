@@ -28,4 +28,5 @@ mod pages;
 mod reload;
 mod resolve;
 mod transparent;
+mod verdicts;
 mod workloads;

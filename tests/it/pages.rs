@@ -28,6 +28,13 @@ fn traffic(world: &World) {
         &world.origins.url("plain.allowed.test", "/path?query=secret"),
     );
     fetch(world.proxy.address(), &world.origins.url("denied.test", "/"));
+    let url = world.origins.url("plain.allowed.test", "/head");
+    let host = url.split('/').nth(2).unwrap();
+    let mut client = Client::connect(world.proxy.address());
+    client.send(format!(
+        "GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\nProxy-Authorization: Basic c2VjcmV0\r\nCookie: secret\r\n\r\n"
+    ));
+    assert!(!client.response().text().contains("c2VjcmV0"));
     let mut client = Client::connect(world.proxy.address());
     client.send("GET /\x1b[31m HTTP/1.1\r\n\r\n");
     client.read_to_end();
@@ -41,7 +48,7 @@ fn every_record_keeps_to_the_schema() {
     let schema: Value = serde_json::from_str(&schema).unwrap();
     let schema = jsonschema::validator_for(&schema).unwrap();
     let outcome = world.stop();
-    assert_eq!((outcome.decisions.len(), outcome.tunnels.len() >= 2), (6, true));
+    assert_eq!((outcome.decisions.len(), outcome.tunnels.len() >= 2), (7, true));
     for record in outcome.decisions.iter().chain(&outcome.tunnels) {
         let problems: Vec<_> = schema.iter_errors(&record.0).map(|error| error.to_string()).collect();
         assert!(problems.is_empty(), "{problems:?}: {}", record.0);
@@ -49,6 +56,11 @@ fn every_record_keeps_to_the_schema() {
     let mut broken = outcome.decisions[0].0.clone();
     broken["reason"] = json!("because");
     assert!(!schema.is_valid(&broken), "the schema knows the reasons");
+    // M06: neither queries nor credentials are written anywhere.
+    for record in outcome.decisions.iter().chain(&outcome.tunnels) {
+        let text = record.0.to_string();
+        assert!(!text.contains("secret") && !text.contains("c2VjcmV0"), "{text}");
+    }
     let decided: Vec<&str> = outcome
         .decisions
         .iter()
@@ -105,7 +117,7 @@ fn with_denied_only_nothing_allowed_is_written_but_all_is_counted() {
     let world = World::with(|setup, _| setup.set("log.decisions", json!("denied")));
     traffic(&world);
     let allowed = world.proxy.metric("sluicegate_decisions_total", &[("action", "allow")]);
-    assert_eq!(allowed, 3);
+    assert_eq!(allowed, 4);
     let outcome = world.stop();
     assert!(outcome.decisions.iter().all(|record| record.text("action") == "deny"));
     assert_eq!(outcome.decisions.len(), 3);

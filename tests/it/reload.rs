@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::support::QUIET;
 use crate::support::client::{Client, Ending};
 use crate::support::origin::Ended;
 use crate::support::proxy::{Proxy, fetch, write_whole};
@@ -240,25 +239,6 @@ fn a_streaming_answer_is_cut_too() {
     let (bytes, ending) = client.read_to_end();
     assert!(bytes.len() < 200_000_000, "all of it came");
     assert_eq!(ending, Ending::Reset);
-}
-
-#[test]
-fn a_rule_that_expires_cuts_its_tunnels() {
-    // `until` is a whole day, so the moment comes from report mode: what only reporting opened ends with it.
-    let world = World::start();
-    let today = jiff::Timestamp::now().to_zoned(jiff::tz::TimeZone::UTC).date();
-    let until =
-        |policy: &str, day: jiff::civil::Date| policy.replace("name: echo,", &format!("name: echo, until: {day},"));
-    world.proxy.reload(&until(&world.origins.policy(), today));
-    let mut client = world.echo_tunnel();
-    client.expect_quiet(QUIET);
-    // Yesterday's end has passed: as if it had just done so.
-    world
-        .proxy
-        .reload(&until(&world.origins.policy(), today.yesterday().unwrap()));
-    let (_, answer) = world.connect(&world.origins.echo_target());
-    assert_eq!(answer.status(), 403);
-    assert_ne!(client.read_to_end().1, Ending::Open);
 }
 
 #[test]

@@ -164,21 +164,28 @@ fn apt() {
         }
         let list = root.join("sources.list");
         fs::write(&list, format!("deb [trusted=yes] {} ./\n", shop.url(host, "/deb"))).unwrap();
-        let mut apt = shop.client("apt-get");
         let proxy = format!("http://{}", shop.proxy.address());
-        for option in [
-            format!("Dir::Etc={}", root.join("etc").display()),
-            format!("Dir::Etc::sourcelist={}", list.display()),
-            format!("Dir::State::lists={}", root.join("lists").display()),
-            format!("Dir::Cache={}", root.join("cache").display()),
-            format!("Acquire::https::Proxy={proxy}"),
-            format!("Acquire::https::CaInfo={}", shop.bundle.display()),
-            "Acquire::Retries=0".to_owned(),
-            "APT::Update::Error-Mode=any".to_owned(),
-            "APT::Sandbox::User=root".to_owned(),
-        ] {
-            apt.args(["-o", &option]);
-        }
+        // Given as the configuration itself, so that neither the host's sources nor its hooks take part.
+        let settings = [
+            ("Dir::Etc::main", "/dev/null".to_owned()),
+            ("Dir::Etc::parts", "/dev/null".to_owned()),
+            ("Dir::Etc::sourcelist", list.display().to_string()),
+            ("Dir::Etc::sourceparts", "/dev/null".to_owned()),
+            ("Dir::State::lists", root.join("lists").display().to_string()),
+            ("Dir::Cache", root.join("cache").display().to_string()),
+            ("Acquire::https::Proxy", proxy),
+            ("Acquire::https::CaInfo", shop.bundle.display().to_string()),
+            ("Acquire::Retries", "0".to_owned()),
+            ("APT::Update::Error-Mode", "any".to_owned()),
+            ("APT::Sandbox::User", "root".to_owned()),
+        ];
+        let text = settings.iter().fold(String::new(), |text, (key, value)| {
+            text + &format!("{key} \"{value}\";\n")
+        });
+        let file = root.join("apt.conf");
+        fs::write(&file, text).unwrap();
+        let mut apt = shop.client("apt-get");
+        apt.env("APT_CONFIG", file);
         apt.arg("update");
         apt
     };
