@@ -20,7 +20,7 @@ use clap_complete::generate;
 use args::{Args, Command};
 use output::Terminal;
 
-use crate::source::{Cause, Rejected};
+use crate::policy::problem::{Cause, Rejected};
 
 /// How a command ends. Clap's own errors exit with 2 as well.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -12,6 +12,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{self, Generation, Loaded, Policy, Problem, Severity, SourceText};
 use crate::state::State;
 
@@ -37,27 +38,6 @@ pub struct Compiled {
     pub texts: Vec<SourceText>,
 }
 
-/// A set of files that did not.
-#[derive(Clone, Debug)]
-pub struct Rejected {
-    pub cause: Cause,
-    /// All of them, at least one.
-    pub problems: Vec<Problem>,
-    /// As far as they could be read.
-    pub texts: Vec<SourceText>,
-}
-
-/// Why a set of files was rejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// Some file could not be read, so that nothing was compiled.
-    Unreadable,
-    /// The files do not make a valid policy, or one of its own `expect` rows failed.
-    Invalid,
-    /// The policy is valid, but this process cannot put it in force (a workload's port is taken).
-    Unfit,
-}
-
 impl PolicySource {
     /// Reads and compiles everything for the first time.
     pub fn compile(&self, now: Timestamp) -> Result<Compiled, Rejected> {
@@ -78,28 +58,21 @@ impl PolicySource {
     }
 }
 
-impl Rejected {
-    /// All problems as `check` prints them.
-    pub fn render(&self, colour: bool) -> String {
-        policy::render(&self.problems, &self.texts, colour)
-    }
-
-    /// The compiler panicked: our mistake, but the files must say so to the one who waits for them.
-    fn bug(texts: Vec<SourceText>) -> Self {
-        let file = texts.first().map_or_else(|| "policy".into(), |text| text.name.clone());
-        let problem = Problem {
-            severity: Severity::Error,
-            file,
-            span: None,
-            message: "sluicegate failed while compiling this set of files".to_owned(),
-            label: String::new(),
-            help: Some("this is a bug in sluicegate; please report it together with the files".to_owned()),
-        };
-        Self {
-            cause: Cause::Invalid,
-            problems: vec![problem],
-            texts,
-        }
+/// The compiler panicked: our mistake, but it must be said to the one who waits for these files.
+fn bug(texts: Vec<SourceText>) -> Rejected {
+    let file = texts.first().map_or_else(|| "policy".into(), |text| text.name.clone());
+    let problem = Problem {
+        severity: Severity::Error,
+        file,
+        span: None,
+        message: "sluicegate failed while compiling this set of files".to_owned(),
+        label: String::new(),
+        help: Some("this is a bug in sluicegate; please report it together with the files".to_owned()),
+    };
+    Rejected {
+        cause: Cause::Invalid,
+        problems: vec![problem],
+        texts,
     }
 }
 

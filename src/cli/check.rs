@@ -8,10 +8,11 @@ use jiff::Timestamp;
 use serde_json::json;
 
 use crate::app;
+use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Policy, Problem, Severity, SourceText, problem};
 use crate::proxy::tls::Certificates;
 use crate::settings::{Mode, Settings};
-use crate::source::{Cause, PolicySource, Rejected};
+use crate::source::PolicySource;
 
 use super::Exit;
 use super::args::{CheckArgs, FileArgs, Output};

@@ -6,8 +6,9 @@ use std::fs;
 use std::io;
 use std::sync::Arc;
 
+use crate::policy::problem::Rejected;
 use crate::settings::{self, Inputs, Settings};
-use crate::source::{PolicySource, Rejected};
+use crate::source::PolicySource;
 
 use super::args::FileArgs;
 

@@ -7,8 +7,8 @@ use tracing::{error, info};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::app::App;
-use crate::policy::problem::render_each;
-use crate::source::{Compiled, PolicySource, Rejected};
+use crate::policy::problem::{Rejected, render_each};
+use crate::source::{Compiled, PolicySource};
 use crate::telemetry::init_log;
 
 use super::Exit;
@@ -44,10 +44,13 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
     terminal.say(&format!("sluicegate {}", env!("CARGO_PKG_VERSION")));
     terminal.say(&effective.to_string());
     terminal.say(&format!(
-        "serving  {} connections at once, {} rules from {}",
-        app.connection_limit(),
+        "policy   {} rules from {}",
         policy.rules().len(),
         policy.files().join(", ")
+    ));
+    terminal.say(&format!(
+        "serving  {} connections at once, as limits and descriptors allow",
+        app.connection_limit()
     ));
     for socket in app.listening() {
         info!(name = %socket.name, mode = %socket.mode, address = %socket.address, "listening");

@@ -2,10 +2,12 @@
 //! Must not print; it renders to text. Everything that reads a file collects all of them before giving up.
 //! Called by the policy compiler, the settings, `check`, and the reload log: the same text everywhere.
 
+pub mod rejected;
 pub mod render;
 
 use std::sync::Arc;
 
+pub use rejected::{Cause, Rejected};
 pub use render::{json, render, render_each, summary};
 
 use super::rule::Position;

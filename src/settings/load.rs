@@ -7,9 +7,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::policy::problem::Problems;
+use crate::policy::problem::{Cause, Problems, Rejected};
 use crate::policy::{Problem, Severity, SourceText};
-use crate::source::{Cause, Rejected};
 
 use super::Settings;
 use super::layers::{self, PREFIX, Values, Variables};

@@ -13,8 +13,6 @@ impl fmt::Display for Settings {
             writeln!(f, "listener {listener}")?;
         }
         writeln!(f, "pages    admin on {}, health on {}", self.admin, self.health)?;
-        let policy: Vec<_> = self.policy.iter().map(|path| path.display().to_string()).collect();
-        writeln!(f, "policy   {}", policy.join(", "))?;
         let dns = &self.dns;
         let servers: Vec<_> = dns.servers.iter().map(ToString::to_string).collect();
         let servers = if servers.is_empty() {
@@ -108,5 +106,29 @@ impl fmt::Display for Short {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Inputs, load};
+    use super::*;
+
+    #[test]
+    fn a_person_sees_every_value() {
+        let shown = load(&Inputs::default()).unwrap().to_string();
+        let expected = "\
+listener proxy on 127.0.0.1:3128: proxy (CONNECT and plain HTTP)
+listener tls on 127.0.0.1:8443: transparent TLS, to port 443
+listener http on 127.0.0.1:8080: transparent HTTP, to port 80
+pages    admin on 127.0.0.1:9090, health on 127.0.0.1:9091
+dns      /etc/resolv.conf   timeout 2s, cache 50000, ttl 1s to 1h, stale 30s
+timeouts head 10s, connect 10s, half_close 1m, idle 1h, lifetime 0s, drain 30s
+limits   50000 connections, 5000 per source
+reload   grace 5s
+log      json, all decisions";
+        assert_eq!(shown, expected);
+        let long = Duration::from_millis(3_661_250);
+        assert_eq!(Short(long).to_string(), "1h1m1s250ms");
     }
 }

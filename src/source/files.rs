@@ -9,9 +9,8 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Problem, Severity, SourceText};
-
-use super::{Cause, Rejected};
 
 /// Reads all files that the paths name: files as they are, directories for the files in them that end in `.yaml` or
 /// `.yml`, sorted by name. Entries that begin with a dot are left out (a mounted ConfigMap keeps its versions there),

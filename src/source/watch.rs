@@ -16,12 +16,13 @@ use tokio::time::{MissedTickBehavior, interval, sleep};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Generation, Policy, Problem, SourceText, changes, render};
 use crate::state::{RefusedLoad, State};
 
 use super::hint::Hint;
 use super::look::Look;
-use super::{Cause, Compiled, PolicySource, Rejected, compile, files};
+use super::{Compiled, PolicySource, bug, compile, files};
 
 /// What the rest of the process does around a new policy.
 pub trait Adopt: Send {
@@ -193,7 +194,7 @@ impl Watch {
             warnings,
             texts,
             ..
-        } = compiled.await.unwrap_or_else(|_| Err(Rejected::bug(texts)))?;
+        } = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
         let ready = match adopt.prepare(&policy).await {
             Ok(ready) => ready,
             Err(problems) => {
@@ -531,7 +532,7 @@ mod tests {
 
         async fn prepare(&mut self, policy: &Policy) -> Result<(), Vec<Problem>> {
             if self.unfit.load(Ordering::SeqCst) {
-                return Err(Rejected::bug(vec![SourceText {
+                return Err(bug(vec![SourceText {
                     name: policy.files()[0].clone(),
                     text: "".into(),
                 }])
