@@ -6,7 +6,9 @@ mod cache;
 mod chain;
 mod health;
 mod memory;
+mod server;
 mod servers;
+mod system;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,7 +23,8 @@ use tokio::sync::{Semaphore, watch};
 use tokio::time::{Instant, timeout};
 
 use self::memory::{Memory, Recalled};
-pub use self::servers::{BadServers, Found, Nameservers, Servers, Trouble};
+pub use self::servers::{Found, Nameservers, Servers, Trouble};
+pub use self::system::BadServers;
 use crate::name::HostName;
 use crate::settings;
 

@@ -166,11 +166,11 @@ async fn a_name_that_is_gone_is_gone_at_once() {
     assert_eq!(error, ResolveError::TimedOut);
 }
 
-/// D19, the part of the resolver: 200,000 names leave no more behind than `dns.cache` of them.
+/// D19, the part of the resolver: a flood of names leaves no more behind than `dns.cache` of them.
 #[tokio::test(start_paused = true)]
 async fn a_flood_of_names_is_bounded() {
     let resolver = resolver(|_, _| (ms(0), found(&[A], 10)));
-    for number in 0..200_000 {
+    for number in 0..20_000 {
         resolver
             .lookup(&name(&format!("n{number}.test")), Family::V4)
             .await
