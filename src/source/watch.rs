@@ -325,7 +325,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_valid_change_comes_into_force_and_says_what_changed() {
+    async fn a_valid_change_comes_into_force() {
         let mut lab = Lab::start(|root| write(&root.join("policy.yaml"), A));
         write(&lab.root().join("policy.yaml"), B);
         assert_eq!(lab.outcome().await, Outcome::Accepted(Generation(2)));
