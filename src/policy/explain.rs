@@ -310,14 +310,7 @@ mod tests {
     fn machines_read_codes() {
         let groups = groups();
         let policy = fixture::load(&groups[0].policy);
-        let ask = Question {
-            ask: "api.stripe.com:443",
-            hello: None,
-            ech: false,
-            seen: None,
-            address: None,
-        };
-        let explanation = explain(&policy, now(), &source("poi"), &ask.ask());
+        let explanation = explain(&policy, now(), &source("poi"), &fixture::ask("api.stripe.com:443"));
         let json = serde_json::to_value(explanation).unwrap();
         assert_eq!(json["reason"], "no_rule_for_source");
         assert_eq!(json["misses"][0]["rule"]["line"], 9);

@@ -25,6 +25,12 @@ pub(crate) fn load(text: &str) -> Policy {
     }
 }
 
+/// `host:port`, before anything is seen.
+pub(crate) fn ask(text: &str) -> Ask {
+    let (host, port) = Authority::parse_connect(text.as_bytes()).unwrap();
+    Ask::new(host, port)
+}
+
 /// A policy of these rules and nothing else.
 pub(crate) fn policy(rules: Vec<Rule>) -> Policy {
     let parts = Parts {
@@ -77,7 +83,6 @@ pub(crate) struct Question<'a> {
 
 impl Question<'_> {
     pub(crate) fn ask(&self) -> Ask {
-        let (host, port) = Authority::parse_connect(self.ask.as_bytes()).unwrap();
         let seen = match (self.hello, self.seen) {
             (Some(hello), None) => Seen::Hello {
                 sni: (hello != "none").then(|| HostName::parse(hello.as_bytes()).unwrap()),
@@ -91,7 +96,7 @@ impl Question<'_> {
         let address = self.address;
         Ask {
             address,
-            ..Ask::new(host, port).seeing(seen)
+            ..ask(self.ask).seeing(seen)
         }
     }
 }

@@ -17,6 +17,8 @@ pub(super) use ranking::{Failure, Look, Specificity};
 
 use ranking::Looks;
 
+#[cfg(test)]
+mod properties;
 mod ranking;
 
 /// Judges one ask.
@@ -386,6 +388,24 @@ mod tests {
         }
         assert!(groups.len() > 6);
         assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
+
+    /// J13, where two rules are equally narrow and fail at the same check for different reasons.
+    #[test]
+    fn the_order_of_equal_rules_does_not_choose_the_reason() {
+        let reason = |entries: [&str; 2]| {
+            let policy = fixture::load(&format!("allow:\n  - {}\n  - {}\n", entries[0], entries[1]));
+            let hello = Seen::Hello {
+                sni: Some(HostName::parse(b"other.test").unwrap()),
+                ech: false,
+            };
+            let ask = fixture::ask("a.test:443").seeing(hello);
+            gate(&policy, Timestamp::UNIX_EPOCH, &source("10.9.9.9"), &ask).reason
+        };
+        let (strict, listed) = ("{to: [a.test]}", "{to: [a.test], sni: listed}");
+        assert_eq!(reason([strict, listed]), reason([listed, strict]));
+        let (tls, http) = ("{to: [a.test]}", "{to: [\"http://a.test:443\"]}");
+        assert_eq!(reason([tls, http]), reason([http, tls]));
     }
 
     impl Case {
