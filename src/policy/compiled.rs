@@ -183,3 +183,66 @@ impl Workload {
         around.map(IpNet::prefix_len).max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::fixture::{allow, deny, load, source};
+
+    #[test]
+    fn the_longest_prefix_names_a_source() {
+        let policy = load(
+            "workloads:
+  a: {namespace: a, pods: {app: a}, port: 3201}
+  nodes: {cidrs: [10.224.0.0/16, \"2001:db8::/32\"]}
+  pool: {cidrs: [10.224.8.0/24, 10.3.0.0/16]}
+allow: []
+",
+        );
+        for (from, name) in [
+            ("10.224.1.1", Some("nodes")),
+            ("10.224.8.1", Some("pool")),
+            ("::ffff:10.224.8.1", Some("pool")),
+            ("10.3.0.1", Some("pool")),
+            ("2001:db8::1", Some("nodes")),
+            ("10.9.9.9", None),
+            ("a@10.224.8.1", Some("a")),
+            ("gone@10.224.8.1", Some("gone")),
+        ] {
+            let source = source(from);
+            assert_eq!(policy.workload_of(&source).map(|name| &**name), name, "{from}");
+        }
+        let belongs = |from: &str, name: &str| policy.belongs_to(&source(from), name);
+        assert!(belongs("10.224.8.1", "nodes") && belongs("10.224.8.1", "pool"));
+        assert!(belongs("a@10.224.8.1", "a") && !belongs("a@10.224.8.1", "pool"));
+        assert!(!belongs("10.9.9.9", "a") && !belongs("10.224.8.1", "gone"));
+    }
+
+    #[test]
+    fn time_changes_answers_where_a_rule_or_report_mode_ends() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let ending = |rule: Rule, second| Rule {
+            until: Some(at(second)),
+            ..rule
+        };
+        let rules = vec![
+            ending(allow(&["a.test"]), 30),
+            ending(deny(&["b.test"]), 10),
+            ending(allow(&["c.test"]), 30),
+            allow(&["d.test"]),
+        ];
+        let mode = Mode::Report { until: at(20) };
+        let policy = Policy::new(
+            Parts {
+                rules,
+                mode,
+                ..Parts::default()
+            },
+            Generation(1),
+        );
+        let changes = [0, 9, 10, 19, 20, 29, 30, 99].map(|now| policy.next_change(at(now)));
+        let expected = [Some(10), Some(10), Some(20), Some(20), Some(30), Some(30), None, None];
+        assert_eq!(changes, expected.map(|second| second.map(at)));
+        assert!(policy.reports(at(19)) && !policy.reports(at(20)));
+    }
+}

@@ -21,6 +21,8 @@ pub(super) struct Index {
     exact: HashMap<HostName, Head, RandomState>,
     /// `*.suffix`, by suffix.
     below: HashMap<HostName, Head, RandomState>,
+    /// Bytes of the longest key in `below`: a name of 126 labels has no more probes than a sensible one.
+    longest: usize,
     labels: Labels,
     nets: HashMap<IpNet, Head, RandomState>,
     /// The prefix lengths in `nets`, of IPv4 and of IPv6.
@@ -102,7 +104,7 @@ impl Index {
         if let Some(head) = self.exact.get(name) {
             self.walk(rules, *head, found);
         }
-        for parent in name.parents() {
+        for parent in name.parents().filter(|parent| parent.len() <= self.longest) {
             if let Some(head) = self.below.get(parent) {
                 self.walk(rules, *head, found);
             }
@@ -142,7 +144,10 @@ impl Index {
     fn add(&mut self, befores: &mut Befores, rule: u32, destination: &Destination, place: u32) {
         let head = match &destination.host {
             HostMatch::Name(HostPattern::Exact(name)) => self.exact.entry(name.clone()).or_default(),
-            HostMatch::Name(HostPattern::Below(suffix)) => self.below.entry(suffix.clone()).or_default(),
+            HostMatch::Name(HostPattern::Below(suffix)) => {
+                self.longest = self.longest.max(suffix.as_str().len());
+                self.below.entry(suffix.clone()).or_default()
+            }
             HostMatch::Name(HostPattern::Label(label)) => {
                 let lists = self.labels.suffixes.entry(label.suffix.clone()).or_default();
                 lists.entry(befores.number(&label.before)).or_default()

@@ -1,0 +1,127 @@
+//! What one decision costs from 10 to 100,000 rules, hit and miss, and what it takes to index them.
+//! Must not read policy files: `load` is the bench for that. One policy per kind of pattern, so that nothing averages out.
+//! Called by `cargo bench --bench gate`; results and machine stand in `benches/README.md`.
+
+use std::hint::black_box;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use jiff::Timestamp;
+use sluicegate::name::{Host, HostName, HostPattern, Port};
+use sluicegate::policy::compiled::Parts;
+use sluicegate::policy::rule::{Effect, From, HostMatch, Position, SniCheck};
+use sluicegate::policy::{Ask, Destination, Generation, Policy, Rule, Scheme, Seen, Source, gate};
+
+/// A kind of pattern, how the rule of a number is written, and a host that it alone covers.
+type Kind = (&'static str, fn(usize) -> String, fn(usize) -> String);
+
+const KINDS: &[Kind] = &[
+    (
+        "exact",
+        |n| format!("api{n}.team{}.example.com", n % 100),
+        |n| format!("api{n}.team{}.example.com", n % 100),
+    ),
+    (
+        "suffix",
+        |n| format!("*.zone{n}.example.com"),
+        |n| format!("a.b.zone{n}.example.com"),
+    ),
+    (
+        "in-label",
+        |n| format!("replica{n}x*z.blob.example.net"),
+        |n| format!("replica{n}x0815z.blob.example.net"),
+    ),
+];
+
+const SIZES: &[usize] = &[10, 1_000, 100_000];
+
+/// Shaped like each kind of host, and covered by no rule.
+const MISS: &str = "a.unknown.blob.example.net";
+
+fn decisions(criterion: &mut Criterion) {
+    for (kind, pattern, host) in KINDS {
+        let mut group = criterion.benchmark_group(*kind);
+        for size in SIZES {
+            let policy = policy(*size, *pattern);
+            let hit = host(size / 2);
+            for (what, text, expected) in [("hit", hit.as_str(), true), ("miss", MISS, false)] {
+                let source = Source::at(IpAddr::from([10, 244, 1, 1]));
+                let name = HostName::parse(text.as_bytes()).expect("a host");
+                let hello = Seen::Hello {
+                    sni: Some(name.clone()),
+                    ech: false,
+                };
+                let ask = Ask::new(Host::Name(name), Port::HTTPS).seeing(hello);
+                let ask = ask.dialling(IpAddr::from([93, 184, 216, 34]));
+                let now = Timestamp::UNIX_EPOCH;
+                assert_eq!(gate(&policy, now, &source, &ask).is_allowed(), expected, "{text}");
+                group.bench_function(BenchmarkId::new(what, size), |bencher| {
+                    bencher.iter(|| gate(black_box(&policy), now, &source, black_box(&ask)));
+                });
+            }
+        }
+        group.finish();
+    }
+}
+
+/// From compiled rules to a policy that can be asked.
+fn index(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("index");
+    group.sample_size(10);
+    for (kind, pattern, _) in KINDS {
+        for size in SIZES {
+            let rules = || (0..*size).map(|n| rule(&pattern(n))).collect();
+            group.bench_function(BenchmarkId::new(*kind, size), |bencher| {
+                bencher.iter_batched(rules, made, BatchSize::PerIteration);
+            });
+        }
+    }
+    group.finish();
+}
+
+fn policy(size: usize, pattern: fn(usize) -> String) -> Policy {
+    made((0..size).map(|n| rule(&pattern(n))).collect())
+}
+
+fn made(rules: Vec<Rule>) -> Policy {
+    let parts = Parts {
+        rules,
+        ..Parts::default()
+    };
+    Policy::new(parts, Generation(1))
+}
+
+fn rule(text: &str) -> Rule {
+    Rule {
+        name: text.into(),
+        effect: Effect::Allow,
+        at: Position {
+            file: Arc::from("policy.yaml"),
+            line: 1,
+        },
+        from: From::Everyone,
+        to: vec![Destination {
+            scheme: Some(Scheme::Tls),
+            host: HostMatch::Name(HostPattern::parse(text).expect("a pattern")),
+            ports: 443..=443,
+        }],
+        until: None,
+        owner: None,
+        why: None,
+        addresses: Vec::new(),
+        sni: SniCheck::Strict,
+        no_sni: false,
+        ech_outer: false,
+        report: false,
+        hits: Arc::default(),
+    }
+}
+
+criterion_group! {
+    name = benches;
+    config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
+    targets = decisions, index
+}
+criterion_main!(benches);
