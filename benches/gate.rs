@@ -2,6 +2,8 @@
 //! Must not read policy files: `load` is the bench for that. One policy per kind of pattern, so that nothing averages out.
 //! Called by `cargo bench --bench gate`; results and machine stand in `benches/README.md`.
 
+#![allow(clippy::expect_used, reason = "a bench stops where its premises do not hold")]
+
 use std::hint::black_box;
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -101,27 +101,11 @@ fn tail(name: &str, labels: usize) -> &str {
     name.get(start..).unwrap_or(name)
 }
 
-/// How many letters must be put in, left out or replaced; `None` for more than [`TYPING_ERRORS`].
+/// How many letters are left out, too many, wrong or swapped; `None` for more than [`TYPING_ERRORS`].
 fn distance(a: &str, b: &str) -> Option<usize> {
-    if a.len().abs_diff(b.len()) > TYPING_ERRORS || a.len() < SHORTEST {
-        return None;
-    }
-    let mut previous: Vec<usize> = (0..=b.len()).collect();
-    for (row, left) in a.bytes().enumerate() {
-        let mut current = Vec::with_capacity(previous.len());
-        let mut last = row + 1;
-        current.push(last);
-        for (pair, right) in previous.windows(2).zip(b.bytes()) {
-            let &[diagonal, above] = pair else { continue };
-            last = (diagonal + usize::from(left != right)).min(above + 1).min(last + 1);
-            current.push(last);
-        }
-        if current.iter().all(|cost| *cost > TYPING_ERRORS) {
-            return None;
-        }
-        previous = current;
-    }
-    previous.last().copied().filter(|cost| *cost <= TYPING_ERRORS)
+    let near = a.len() >= SHORTEST && a.len().abs_diff(b.len()) <= TYPING_ERRORS;
+    let distance = near.then(|| strsim::osa_distance(a, b))?;
+    (distance <= TYPING_ERRORS).then_some(distance)
 }
 
 const TYPING_ERRORS: usize = 2;

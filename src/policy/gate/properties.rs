@@ -143,7 +143,13 @@ impl Default for Described {
 
 impl Described {
     fn rule(&self) -> Rule {
-        let to: Vec<_> = self.to.iter().map(String::as_str).collect();
+        // Deny rules have no scheme.
+        let bare = |to: &'_ String| match (self.effect, to.split_once("://")) {
+            (Effect::Deny, Some((_, bare))) => bare.to_owned(),
+            _ => to.clone(),
+        };
+        let to: Vec<_> = self.to.iter().map(bare).collect();
+        let to: Vec<_> = to.iter().map(String::as_str).collect();
         let rule = match self.effect {
             Effect::Allow => allow(&to),
             Effect::Deny => deny(&to),
@@ -192,7 +198,11 @@ fn workload(name: &str, cidrs: &[&str]) -> Workload {
 }
 
 fn denying(host: &Host) -> String {
-    host.to_string()
+    match host {
+        Host::Name(name) => name.to_string(),
+        Host::Address(IpAddr::V4(_)) => "0.0.0.0/0".to_owned(),
+        Host::Address(IpAddr::V6(_)) => "[::/0]".to_owned(),
+    }
 }
 
 /// The design, rule by rule and without an index.
