@@ -4,11 +4,13 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::netns::Netns;
+use crate::support::DEADLINE;
 use crate::support::client::Client;
 use crate::support::proxy::fetch;
 
@@ -48,8 +50,11 @@ fn it_runs_on_built_in_values_and_says_what_it_does() {
             403,
             "the rule is for TLS"
         );
-        let ready = fetch("127.0.0.1:9091".parse().unwrap(), "http://127.0.0.1/readyz");
-        assert_eq!(ready.status(), 200);
+        let health = "127.0.0.1:9091".parse().unwrap();
+        let end = Instant::now() + DEADLINE;
+        while fetch(health, "http://127.0.0.1/readyz").status() != 200 {
+            assert!(Instant::now() < end, "it serves, and is never ready");
+        }
 
         kill_process(Pid::from_child(&child), Signal::TERM).unwrap();
         let mut rest = String::new();
