@@ -45,6 +45,8 @@ pub struct Dialled<S = TcpStream> {
     pub aliases: Vec<HostName>,
     /// From an expired answer, because all DNS servers are down.
     pub stale: bool,
+    /// `None` for a literal address, and where the time was over first.
+    pub resolution: Option<Resolution>,
     /// Until there was an address to dial; zero for a literal one.
     pub dns_took: Duration,
     /// From then on.
@@ -63,8 +65,25 @@ pub struct DialError {
     pub refused: Vec<(IpAddr, Reason)>,
     pub aliases: Vec<HostName>,
     pub stale: bool,
+    /// `None` for a literal address, and where the time was over first.
+    pub resolution: Option<Resolution>,
     /// Until there was an address to dial, or until it was clear that there is none.
     pub dns_took: Duration,
+}
+
+/// How a name became addresses, or did not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Resolution {
+    /// A server was asked and answered.
+    Answered,
+    /// From the cache.
+    Cached,
+    /// From the cache, past its time, because all servers are down.
+    Stale,
+    /// The name does not exist, or has no addresses.
+    NotFound,
+    Failed,
+    TimedOut,
 }
 
 /// How an address becomes a stream. Tests bring their own.

@@ -14,7 +14,7 @@ use super::Proxy;
 use super::refusal::{Page, Refusal};
 use super::tracker::Tracked;
 use crate::name::{Host, HostName, Port};
-use crate::net::dial::{DialError, Dialled, Limits, dial};
+use crate::net::dial::{DialError, Dialled, Limits, Resolution, dial};
 use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate, suggestion};
 use crate::settings::Mode;
 use crate::telemetry::record::{DecisionRecord, Entry};
@@ -331,27 +331,27 @@ async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<Dialled, Dial
         &Limits::within(proxy.timeouts.connect),
     )
     .await;
-    measure(proxy, &ask.host, &result, started.elapsed());
+    measure(proxy, &result, started.elapsed());
     result
 }
 
 /// Counts how resolving and dialling went.
-fn measure(proxy: &Proxy, host: &Host, result: &Result<Dialled, DialError>, took: Duration) {
+fn measure(proxy: &Proxy, result: &Result<Dialled, DialError>, took: Duration) {
     let metrics = proxy.telemetry.metrics();
-    let (dns, dns_took) = match result {
-        Ok(dialled) if dialled.stale => (DnsResult::Stale, dialled.dns_took),
-        Ok(dialled) => (DnsResult::Ok, dialled.dns_took),
-        Err(error) => {
-            let dns = match error.reason {
-                Reason::Dns => DnsResult::Failed,
-                Reason::DnsTimeout => DnsResult::Timeout,
-                _ => DnsResult::Ok,
-            };
-            (dns, error.dns_took)
-        }
+    let (resolution, dns_took) = match result {
+        Ok(dialled) => (dialled.resolution, dialled.dns_took),
+        Err(error) => (error.resolution, error.dns_took),
     };
-    if host.name().is_some() {
-        metrics.dns(dns, dns_took);
+    if let Some(resolution) = resolution {
+        let result = match resolution {
+            Resolution::Answered => DnsResult::Ok,
+            Resolution::Cached => DnsResult::Cached,
+            Resolution::Stale => DnsResult::Stale,
+            Resolution::NotFound => DnsResult::NotFound,
+            Resolution::Failed => DnsResult::Failed,
+            Resolution::TimedOut => DnsResult::Timeout,
+        };
+        metrics.dns(result, dns_took);
     }
     let connect = match result {
         Ok(_) => ConnectResult::Ok,

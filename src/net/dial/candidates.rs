@@ -8,7 +8,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use super::{DialError, Dialled, Judge};
+use super::{DialError, Dialled, Judge, Resolution};
 use crate::name::{Host, HostName};
 use crate::net::resolve::{Answer, Family, ResolveError};
 use crate::policy::Reason;
@@ -28,6 +28,9 @@ pub(super) struct Candidates<'a> {
     refused: Vec<(IpAddr, Reason)>,
     aliases: Vec<HostName>,
     stale: bool,
+    /// Lookups that gave an answer, and those of them that a server was asked for.
+    answered: u8,
+    asked: u8,
 }
 
 impl<'a> Candidates<'a> {
@@ -44,6 +47,8 @@ impl<'a> Candidates<'a> {
             refused: Vec::new(),
             aliases: Vec::new(),
             stale: false,
+            answered: 0,
+            asked: 0,
         }
     }
 
@@ -52,6 +57,8 @@ impl<'a> Candidates<'a> {
         match answer {
             Ok(answer) => {
                 self.stale |= answer.stale;
+                self.answered += 1;
+                self.asked += u8::from(!answer.cached);
                 for alias in answer.aliases.iter() {
                     if !self.aliases.contains(alias) {
                         self.aliases.push(alias.clone());
@@ -60,6 +67,20 @@ impl<'a> Candidates<'a> {
                 answer.addresses.iter().for_each(|address| self.add(*address));
             }
             Err(trouble) => self.troubles.push((family, trouble)),
+        }
+    }
+
+    /// How the name was resolved, all lookups together; `None` for a literal address.
+    fn resolution(&self) -> Option<Resolution> {
+        let failed = |wanted: fn(&ResolveError) -> bool| self.troubles.iter().any(|(_, trouble)| wanted(trouble));
+        match (self.answered, self.asked) {
+            (0, _) if self.troubles.is_empty() => None,
+            (0, _) if failed(|trouble| matches!(trouble, ResolveError::TimedOut)) => Some(Resolution::TimedOut),
+            (0, _) if failed(|trouble| matches!(trouble, ResolveError::Failed(_))) => Some(Resolution::Failed),
+            (0, _) => Some(Resolution::NotFound),
+            _ if self.stale => Some(Resolution::Stale),
+            (_, 0) => Some(Resolution::Cached),
+            _ => Some(Resolution::Answered),
         }
     }
 
@@ -113,11 +134,13 @@ impl<'a> Candidates<'a> {
         dns_took: Duration,
         connect_took: Duration,
     ) -> Dialled<S> {
+        let resolution = self.resolution();
         Dialled {
             stream,
             address,
             aliases: self.aliases,
             stale: self.stale,
+            resolution,
             dns_took,
             connect_took,
             refused: self.refused,
@@ -193,12 +216,14 @@ impl<'a> Candidates<'a> {
     }
 
     fn error(self, reason: Reason, detail: String, dns_took: Duration) -> DialError {
+        let resolution = self.resolution();
         DialError {
             reason,
             detail,
             refused: self.refused,
             aliases: self.aliases,
             stale: self.stale,
+            resolution,
             dns_took,
         }
     }

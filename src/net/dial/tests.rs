@@ -404,12 +404,15 @@ async fn aliases_and_staleness_are_told() {
     let network = Network::default().accepts(A, 1);
     let fresh = dialled_by(&network, &resolver, &anything).await.unwrap();
     assert_eq!(
-        (fresh.aliases, fresh.stale),
-        (vec![name("b.test"), name("c.test")], false)
+        (fresh.aliases, fresh.stale, fresh.resolution),
+        (vec![name("b.test"), name("c.test")], false, Some(Resolution::Answered))
     );
+    let again = dialled_by(&network, &resolver, &anything).await.unwrap();
+    assert_eq!(again.resolution, Some(Resolution::Cached));
     resolver.servers().now_say(|_, _| (ms(100), silence()));
     tokio::time::sleep(ms(1001)).await;
-    assert!(dialled_by(&network, &resolver, &anything).await.unwrap().stale);
+    let stale = dialled_by(&network, &resolver, &anything).await.unwrap();
+    assert_eq!((stale.stale, stale.resolution), (true, Some(Resolution::Stale)));
     let judge = |_: IpAddr| Err(Reason::ForbiddenAddress);
     let error = dialled_by(&network, &resolver, &judge).await.unwrap_err();
     assert_eq!((error.aliases.len(), error.stale), (2, true));
