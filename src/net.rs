@@ -1,4 +1,4 @@
-//! Sockets and names: listening, resolving, dialling, original destinations, replayed bytes.
+//! Sockets and names: listening, resolving, dialling, original destinations.
 //! Must not decide: which address may be dialled is judged by the function that the caller passes in.
 //! Called by the fronts and the session, and by the application when it binds its sockets.
 
@@ -7,7 +7,6 @@ pub mod dial;
 pub mod listen;
 pub mod original;
 pub mod own;
-pub mod prefixed;
 mod race;
 pub mod resolve;
 #[cfg(test)]
@@ -16,6 +15,5 @@ pub mod socket;
 
 pub use dial::{DialError, Dialled, Limits, dial};
 pub use own::Own;
-pub use prefixed::Prefixed;
 pub use resolve::{Answer, Family, ResolveError, Resolver};
 pub use socket::abort;
