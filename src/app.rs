@@ -112,7 +112,8 @@ impl App {
         let mut problems = Vec::new();
         let mut bound = Vec::new();
         let mut listening = Vec::new();
-        let binds: Vec<SocketAddr> = settings.listeners.iter().map(|listener| listener.bind).collect();
+        let listeners = settings.listeners.iter().map(|listener| listener.bind);
+        let binds: Vec<SocketAddr> = listeners.chain([settings.admin, settings.health]).collect();
         for listener in &settings.listeners {
             let _in = data.enter();
             match bind_listener(&proxy, listener, &binds) {
@@ -129,7 +130,7 @@ impl App {
         }
         let mut bind_page = |name: &'static str, address: SocketAddr| {
             let _in = control.enter();
-            match net::listen::bind(address, &[]).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+            match net::listen::bind(address, &binds).and_then(|socket| Ok((socket.local_addr()?, socket))) {
                 Ok((address, socket)) => {
                     listening.push(Listening {
                         name: name.into(),

@@ -1,4 +1,4 @@
-//! Listening sockets, and which addresses cannot be listened on together.
+//! Listening sockets of both families, plain and transparent.
 //! Must not accept: back-off, limits and what is spoken are the accept loop's.
 //! Called by the application at start and on reload, for listeners, workload ports, admin and health.
 
@@ -21,20 +21,6 @@ pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<TcpListene
 /// The same for connections that a TPROXY rule sends to addresses that are not ours. Needs `CAP_NET_ADMIN`.
 pub fn bind_transparent(address: SocketAddr, others: &[SocketAddr]) -> io::Result<TcpListener> {
     listen(address, others, true)
-}
-
-/// The pairs (indices, smaller first) that cannot be listened on together: the same address, or a wildcard over it,
-/// on one port. Port 0 is a new port each time and conflicts with nothing.
-pub fn conflicts(addresses: &[SocketAddr]) -> Vec<(usize, usize)> {
-    let mut pairs = Vec::new();
-    for (first, a) in addresses.iter().enumerate() {
-        for (second, b) in addresses.iter().enumerate().skip(first + 1) {
-            if overlap(*a, *b) {
-                pairs.push((first, second));
-            }
-        }
-    }
-    pairs
 }
 
 fn listen(address: SocketAddr, others: &[SocketAddr], transparent: bool) -> io::Result<TcpListener> {
@@ -66,13 +52,6 @@ fn is_v6_only(address: SocketAddr, others: &[SocketAddr]) -> bool {
     taken || !address.ip().is_unspecified()
 }
 
-fn overlap(a: SocketAddr, b: SocketAddr) -> bool {
-    let (a, b) = (canonical(a), canonical(b));
-    let one_family = a.is_ipv4() == b.is_ipv4();
-    let covered = a.ip() == b.ip() || a.ip().is_unspecified() || b.ip().is_unspecified();
-    a.port() == b.port() && a.port() != 0 && one_family && covered
-}
-
 /// `[::ffff:10.0.0.1]` is 10.0.0.1. A scope (`fe80::1%2`) is kept.
 fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
@@ -92,32 +71,6 @@ mod tests {
     use tokio::net::TcpStream;
 
     use super::*;
-
-    fn addresses(texts: &[&str]) -> Vec<SocketAddr> {
-        texts.iter().map(|text| text.parse().unwrap()).collect()
-    }
-
-    #[test]
-    fn conflicts_are_same_port_and_covered_address() {
-        let none = addresses(&[
-            "127.0.0.1:3128",
-            "127.0.0.2:3128",
-            "127.0.0.1:3129",
-            "[::]:3128",
-            "127.0.0.1:0",
-            "127.0.0.1:0",
-        ]);
-        assert_eq!(conflicts(&none), []);
-        let all = addresses(&[
-            "127.0.0.1:1",
-            "0.0.0.0:1",
-            "[::1]:1",
-            "[::]:1",
-            "[::ffff:127.0.0.1]:1",
-            "[::1]:1",
-        ]);
-        assert_eq!(conflicts(&all), [(0, 1), (0, 4), (1, 4), (2, 3), (2, 5), (3, 5)]);
-    }
 
     #[tokio::test]
     async fn the_v6_wildcard_serves_both_unless_v4_is_taken() {

@@ -243,8 +243,8 @@ impl Taken {
 
 fn overlap(one: SocketAddr, other: SocketAddr) -> bool {
     let (a, b) = (one.ip().to_canonical(), other.ip().to_canonical());
-    // A wildcard takes the port on every address of its family; `[::]` is not trusted to leave IPv4 alone.
-    let covers = |wild: IpAddr, ip: IpAddr| wild.is_unspecified() && (wild.is_ipv6() || ip.is_ipv4());
+    // A wildcard takes the port on every address of its family; `[::]` leaves IPv4 to whoever listens there.
+    let covers = |wild: IpAddr, ip: IpAddr| wild.is_unspecified() && wild.is_ipv6() == ip.is_ipv6();
     one.port() == other.port() && one.port() != 0 && (a == b || covers(a, b) || covers(b, a))
 }
 
