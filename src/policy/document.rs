@@ -12,6 +12,7 @@ pub mod rule;
 pub mod syntax;
 pub mod workload;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use jiff::civil::Date;
@@ -97,5 +98,20 @@ impl Document {
     }
 }
 
-/// Text that many rules share.
+/// Text that outlives the file.
 pub type Text = Arc<str>;
+
+/// Texts that many rules hold, each kept once: owners, names of workloads.
+#[derive(Debug, Default)]
+struct Shared(HashSet<Text>);
+
+impl Shared {
+    fn text(&mut self, text: &str) -> Text {
+        if let Some(shared) = self.0.get(text) {
+            return Arc::clone(shared);
+        }
+        let new = Text::from(text);
+        self.0.insert(Arc::clone(&new));
+        new
+    }
+}

@@ -6,6 +6,7 @@ mod overlap;
 
 use std::collections::{HashMap, HashSet};
 
+use foldhash::fast::RandomState;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
@@ -217,7 +218,7 @@ fn says_something(workload: &Workload) -> bool {
 }
 
 fn check_names(document: &Document, problems: &mut Problems<'_>) {
-    let mut first: HashMap<&str, Place> = HashMap::new();
+    let mut first: HashMap<&str, Place, RandomState> = HashMap::default();
     let allow = document.allow.iter().map(|rule| &rule.value.notes);
     let deny = document.deny.iter().map(|rule| &rule.value.notes);
     let names = allow.chain(deny).flatten().filter_map(|notes| notes.name.as_ref());

@@ -158,7 +158,10 @@ pub(super) fn read_lock(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<
     if let Some(node) = fields.value("owners") {
         for item in typed::list(node, "`owners`", Empty::Refused, problems).unwrap_or_default() {
             let owner = syntax::line(item, "an item of `owners`", problems);
-            lock.owners.extend(owner.map(|value| At { value, at: item.at }));
+            lock.owners.extend(owner.map(|owner| At {
+                value: owner.into(),
+                at: item.at,
+            }));
         }
     }
     if let Some(node) = fields.value("system_namespaces") {

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::expect::Tester;
 use super::rule::sources;
-use super::{Document, Mode, Namespace, Text, Workload, cluster, expect, rule, syntax, workload};
+use super::{Document, Mode, Namespace, Shared, Text, Workload, cluster, expect, rule, syntax, workload};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::Peer;
 use crate::policy::yaml::{
@@ -76,10 +76,11 @@ fn rules<'t>(
             return Some(());
         }
     }
+    let mut shared = Shared::default();
     while let Some(node) = yaml.item(problems) {
         match name {
-            "allow" => document.allow.extend(rule::read_allow(&node, problems)),
-            "deny" => document.deny.extend(rule::read_deny(&node, problems)),
+            "allow" => document.allow.extend(rule::read_allow(&node, &mut shared, problems)),
+            "deny" => document.deny.extend(rule::read_deny(&node, &mut shared, problems)),
             _ => document.expect.extend(expect::read(&node, problems)),
         }
     }

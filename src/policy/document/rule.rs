@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 
 use super::destination::{self, Role};
-use super::{Text, address, syntax};
+use super::{Shared, Text, address, syntax};
 use crate::address::{AddressClass, classify_net};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
@@ -62,7 +62,7 @@ pub struct Checks {
     pub report: bool,
 }
 
-pub(super) fn read_allow(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<AllowRule>> {
+pub(super) fn read_allow(node: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<At<AllowRule>> {
     if let Some(to) = alone(node, Role::Allow, problems) {
         let to = to?;
         refuse_unnamed(&to, problems);
@@ -94,8 +94,8 @@ pub(super) fn read_allow(node: &Node<'_>, problems: &mut Problems<'_>) -> Option
             None
         }
     };
-    let from = from(&fields, problems);
-    let notes = notes(&fields, problems);
+    let from = from(&fields, shared, problems);
+    let notes = notes(&fields, shared, problems);
     let checks = checks(&fields, opens.as_ref(), problems);
     let value = AllowRule {
         opens: opens?,
@@ -106,7 +106,7 @@ pub(super) fn read_allow(node: &Node<'_>, problems: &mut Problems<'_>) -> Option
     Some(At { value, at: node.at })
 }
 
-pub(super) fn read_deny(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<DenyRule>> {
+pub(super) fn read_deny(node: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<At<DenyRule>> {
     if let Some(to) = alone(node, Role::Deny, problems) {
         let value = DenyRule {
             to: vec![to?],
@@ -139,8 +139,8 @@ pub(super) fn read_deny(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<
     };
     let value = DenyRule {
         to: to(closes, Role::Deny, problems),
-        from: from(&fields, problems)?,
-        notes: notes(&fields, problems),
+        from: from(&fields, shared, problems)?,
+        notes: notes(&fields, shared, problems),
     };
     Some(At { value, at: node.at })
 }
@@ -199,23 +199,23 @@ fn rule_destination(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) ->
     clippy::option_option,
     reason = "an absent `from` and a wrong one are different things"
 )]
-fn from(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Option<Option<Vec<At<Peer>>>> {
+fn from(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Option<Vec<At<Peer>>>> {
     let Some(node) = fields.value("from") else {
         return Some(None);
     };
     let items = typed::list(node, "`from`", Empty::Refused, problems)?;
     let mut all = Vec::with_capacity(items.len());
     for item in items {
-        let value = peer(item, problems)?;
+        let value = peer(item, shared, problems)?;
         all.push(At { value, at: item.at });
     }
     Some(Some(all))
 }
 
-fn peer(item: &Node<'_>, problems: &mut Problems<'_>) -> Option<Peer> {
+fn peer(item: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Peer> {
     let text = typed::text(item, "an item of `from`", problems)?;
     match address::network(text) {
-        None => Some(Peer::Workload(text.into())),
+        None => Some(Peer::Workload(shared.text(text))),
         Some(Ok(network)) => Some(Peer::Cidr(network)),
         Some(Err(bad)) => {
             problems.error(item.at, bad.why).help(bad.help);
@@ -224,21 +224,20 @@ fn peer(item: &Node<'_>, problems: &mut Problems<'_>) -> Option<Peer> {
     }
 }
 
-fn notes(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Option<Box<Notes>> {
+fn notes(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Box<Notes>> {
     let mut line = |key: &str| {
         let node = fields.value(key)?;
-        let value = syntax::line(node, &format!("`{key}`"), problems)?;
-        Some(At { value, at: node.at })
+        Some((syntax::line(node, &format!("`{key}`"), problems)?, node.at))
     };
     let (name, owner, reason) = (line("name"), line("owner"), line("reason"));
     let until = fields
         .value("until")
         .and_then(|node| syntax::date(node, "`until`", problems));
     let notes = Notes {
-        name,
+        name: name.map(|(name, at)| At { value: name.into(), at }),
         until,
-        owner: owner.map(|owner| owner.value),
-        reason: reason.map(|reason| reason.value),
+        owner: owner.map(|(owner, _)| shared.text(owner)),
+        reason: reason.map(|(reason, _)| reason.into()),
     };
     (notes != Notes::default()).then(|| Box::new(notes))
 }

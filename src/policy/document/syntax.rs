@@ -10,7 +10,7 @@ use crate::policy::problem::{At, Problems};
 use crate::policy::yaml::{Node, typed};
 
 /// One line of text: an owner, a reason, the name of a rule. It ends up in logs and in answers to clients.
-pub(super) fn line(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<Arc<str>> {
+pub(super) fn line<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
     let text = typed::text(node, what, problems)?;
     if text.chars().any(char::is_control) {
         problems.error(node.at, format!("{what} must be one line without control characters"));
@@ -20,7 +20,7 @@ pub(super) fn line(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> 
         problems.error(node.at, format!("{what} is longer than {MAX_LINE} bytes"));
         return None;
     }
-    Some(text.into())
+    Some(text)
 }
 
 /// A name of a namespace, a Service or a workload (RFC 1123 label).

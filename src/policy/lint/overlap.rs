@@ -2,14 +2,15 @@
 //! Must not compare each with each: both lists may hold a hundred thousand.
 //! Called by the lints.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasher, Hash, Hasher};
+use std::collections::{HashMap, HashSet};
+use std::hash::BuildHasher;
 
 use foldhash::fast::RandomState;
 use ipnet::IpNet;
+use jiff::civil::Date;
 
 use crate::name::{HostName, HostPattern};
-use crate::policy::document::{DenyRule, Document, Opens};
+use crate::policy::document::{Checks, DenyRule, Document, Notes, Opens};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer};
 
@@ -123,54 +124,73 @@ impl<'d> Denied<'d> {
 
 /// The same destination for the same sources under the same conditions.
 fn check_twice(document: &Document, problems: &mut Problems<'_>) {
-    let state = RandomState::default();
-    let allow = document.allow.iter().map(|rule| {
-        let to = match &rule.value.opens {
-            Opens::To(to) => to.as_slice(),
+    let allow = document.allow.iter().map(|rule| Said {
+        to: match &rule.value.opens {
+            Opens::To(to) => to,
             Opens::Preset(_) => &[],
-        };
-        let notes = rule.value.notes.as_ref().and_then(|notes| notes.until.as_ref());
-        (to, &rule.value.from, notes, rule.value.checks.as_deref())
+        },
+        from: rule.value.from.as_deref(),
+        until: until(rule.value.notes.as_deref()),
+        checks: rule.value.checks.as_deref(),
     });
-    let deny = document.deny.iter().map(|rule| {
-        let notes = rule.value.notes.as_ref().and_then(|notes| notes.until.as_ref());
-        (rule.value.to.as_slice(), &rule.value.from, notes, None)
+    let deny = document.deny.iter().map(|rule| Said {
+        to: &rule.value.to,
+        from: rule.value.from.as_deref(),
+        until: until(rule.value.notes.as_deref()),
+        checks: None,
     });
-    note_twins(allow, &state, problems);
-    note_twins(deny, &state, problems);
+    note_twins(&allow, problems);
+    note_twins(&deny, problems);
 }
 
-type Conditions<'d> = (
-    &'d [At<Destination>],
-    &'d Option<Vec<At<Peer>>>,
-    Option<&'d At<jiff::civil::Date>>,
-    Option<&'d crate::policy::document::Checks>,
-);
+/// What makes two rules the same, whatever they are called.
+#[derive(Clone, Copy)]
+struct Said<'d> {
+    to: &'d [At<Destination>],
+    from: Option<&'d [At<Peer>]>,
+    until: Option<&'d At<Date>>,
+    checks: Option<&'d Checks>,
+}
 
-fn note_twins<'d>(rules: impl Iterator<Item = Conditions<'d>>, state: &RandomState, problems: &mut Problems<'_>) {
-    // By hash alone: a hundred thousand keys are a lot of memory, and then each twin is looked at.
-    let mut seen: HashMap<u64, (&At<Destination>, Conditions<'d>)> = HashMap::new();
-    for rule in rules {
-        for to in rule.0 {
-            let mut hasher = state.build_hasher();
-            to.value.hash(&mut hasher);
-            let same = |(_, other): &(&At<Destination>, Conditions<'d>)| {
-                rule.1 == other.1 && rule.2 == other.2 && rule.3 == other.3
-            };
-            match seen.get(&hasher.finish()) {
-                Some(twin) if twin.0.value == to.value && same(twin) => {
-                    let line = problems.position(twin.0.at);
-                    problems
-                        .warning(to.at, "this stands in another rule already")
-                        .help(format!(
-                            "the same destination for the same sources stands at {line}; remove one"
-                        ));
-                }
-                Some(_) => {}
-                None => {
-                    seen.insert(hasher.finish(), (to, rule));
-                }
-            }
+fn until(notes: Option<&Notes>) -> Option<&At<Date>> {
+    notes.and_then(|notes| notes.until.as_ref())
+}
+
+fn note_twins<'d>(rules: &(impl Iterator<Item = Said<'d>> + Clone), problems: &mut Problems<'_>) {
+    // Hashes alone first, as keys would be a lot of memory; then each supposed twin is looked at.
+    let state = RandomState::default();
+    let mut seen: HashSet<u64, RandomState> = HashSet::default();
+    let mut supposed: HashMap<u64, Vec<(Said<'d>, &At<Destination>)>, RandomState> = HashMap::default();
+    let all = || rules.clone().flat_map(|said| said.to.iter().map(move |to| (said, to)));
+    for (_, to) in all() {
+        let hash = state.hash_one(&to.value);
+        if !seen.insert(hash) {
+            supposed.entry(hash).or_default();
+        }
+    }
+    drop(seen);
+    if supposed.is_empty() {
+        return;
+    }
+    for (said, to) in all() {
+        let Some(earlier) = supposed.get_mut(&state.hash_one(&to.value)) else {
+            continue;
+        };
+        let same = |(other, twin): &&(Said<'_>, &At<Destination>)| {
+            twin.value == to.value && (other.from, other.until, other.checks) == (said.from, said.until, said.checks)
+        };
+        if let Some((_, twin)) = earlier.iter().take(COMPARED).find(same) {
+            let first = problems.position(twin.at);
+            problems
+                .warning(to.at, "this stands in another rule already")
+                .help(format!(
+                    "the same destination for the same sources stands at {first}; remove one"
+                ));
+        } else {
+            earlier.push((said, to));
         }
     }
 }
+
+/// Of the rules for one destination. A thousand of them for a thousand sources are no reason to compare a million times.
+const COMPARED: usize = 64;
