@@ -42,4 +42,5 @@ const KEEPALIVE_EVERY: Duration = Duration::from_secs(15);
 const KEEPALIVE_PROBES: u32 = 4;
 /// How long sent bytes may stay unacknowledged before the upstream counts as dead. The kernel counts a closed receive
 /// window the same way (measured on 6.18, 2026-11): an upstream that reads nothing for this long is reset, alive or not.
-const USER_TIMEOUT: Duration = Duration::from_secs(30);
+/// So this leaves room for a server that pauses an upload; the kernel's own limit is about 15 minutes.
+const USER_TIMEOUT: Duration = Duration::from_mins(5);

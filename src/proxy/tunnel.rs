@@ -117,12 +117,12 @@ impl Established {
     }
 }
 
-async fn run(tracked: &Tracked, client: &mut Client, upstream: &mut TcpStream, first: BytesMut) -> End {
-    if !first.is_empty() {
-        if upstream.write_all(&first).await.is_err() {
-            return End::UpstreamReset;
+async fn run(tracked: &Tracked, client: &mut Client, upstream: &mut TcpStream, mut first: BytesMut) -> End {
+    while !first.is_empty() {
+        match upstream.write_buf(&mut first).await {
+            Ok(0) | Err(_) => return End::UpstreamReset,
+            Ok(written) => tracked.activity.moved_up(written),
         }
-        tracked.activity.moved_up(first.len());
     }
     // An idle tunnel holds no buffer, not even the one its first bytes came in.
     drop(first);
