@@ -1,6 +1,6 @@
 //! Writes the seeds of every target: the tables of `tests/corpus` and the captured hellos, a file for each.
 //! Must not make anything up; what is worth a seed is worth a row in a table.
-//! Called by hand before a run: `cargo run --release --bin seed`, in this folder.
+//! Called by hand before a run: `cargo run --no-default-features --bin seed`, in this folder.
 
 #[path = "../../src/wire/hello/tests/template.rs"]
 mod template;
