@@ -209,13 +209,15 @@ impl Case {
         refusal
     }
 
-    /// Settles the case as allowed: writes the record, counts the rule.
+    /// Settles the case as allowed: writes the record, counts the rule. `None`: records are required, and this one will
+    /// not be written.
     pub(crate) fn allow(mut self, stage: Stage, decision: Decision) -> Option<Allowed> {
-        let rule = decision.rule.and_then(|id| self.policy.rule(id)).map(|rule| {
-            rule.hits.record(Timestamp::now());
-            Arc::clone(&rule.name)
-        });
-        self.settle(true, stage, decision.reason, None);
+        let rule = decision.rule.and_then(|id| self.policy.rule(id));
+        let rule = rule.map(|rule| Arc::clone(&rule.name));
+        let logged = self.settle(true, stage, decision.reason, None);
+        if self.connection.proxy.records_required && !logged {
+            return None;
+        }
         let ask = self.ask.take()?;
         Some(Allowed {
             tracked: Arc::clone(&self.tracked),
@@ -225,8 +227,11 @@ impl Case {
         })
     }
 
-    fn settle(&mut self, allowed: bool, stage: Stage, reason: Reason, detail: Option<String>) {
-        let Some(mut record) = self.record.take() else { return };
+    /// Writes the record and counts the rule, once. `false`: the record will not reach the log.
+    fn settle(&mut self, allowed: bool, stage: Stage, reason: Reason, detail: Option<String>) -> bool {
+        let Some(mut record) = self.record.take() else {
+            return true;
+        };
         record.at = Timestamp::now();
         record.generation = self.policy.generation();
         record.allowed = allowed;
@@ -239,9 +244,13 @@ impl Case {
             if let Some(rule) = decision.rule.and_then(|id| self.policy.rule(id)) {
                 record.rule = Some(Arc::clone(&rule.name));
                 record.rule_at = Some(rule.at.to_string());
+                // The other rules that a record names did not decide; they only came nearest.
+                if allowed || reason == Reason::DenyRule {
+                    rule.hits.record(record.at);
+                }
             }
         }
-        self.connection.proxy.telemetry.decision(*record);
+        self.connection.proxy.telemetry.decision(*record)
     }
 
     fn note_resolution(&mut self, aliases: &[HostName], stale: bool) {

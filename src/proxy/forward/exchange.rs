@@ -177,7 +177,7 @@ impl Exchanges {
             return words(&self.trouble(
                 id,
                 Reason::NoRule,
-                "the policy changed while this request was on its way",
+                "the policy changed while this request was on its way, or its record cannot be written",
             ));
         };
         let websocket = head.upgrade.as_deref() == Some("websocket");
