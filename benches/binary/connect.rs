@@ -43,7 +43,7 @@ struct Contender<'a> {
 
 pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     let lab = Lab::start(arguments.at_once).await?;
-    let settings = write_settings(lab.dir.path(), lab.dns, lab.origin.address.port(), arguments.rules)?;
+    let settings = write_settings(&lab, arguments.rules)?;
     let ours = Sluicegate::start(binary, &settings).await?;
     let squid = peers::squid(&lab).await?;
     let tinyproxy = peers::tinyproxy(&lab).await?;

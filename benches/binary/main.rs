@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -48,7 +49,12 @@ enum Question {
 /// 0: all targets are met; 1: one is missed; 2: it could not be measured.
 #[tokio::main]
 async fn main() -> ExitCode {
-    match measure(Arguments::parse()).await {
+    // A proxy ends with the value that started it, so leaving early must drop that too.
+    let measured = tokio::select! {
+        measured = measure(Arguments::parse()) => measured,
+        told = told_to_stop() => told,
+    };
+    match measured {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(missed) => {
             for target in &missed {
@@ -61,6 +67,15 @@ async fn main() -> ExitCode {
             ExitCode::from(2)
         }
     }
+}
+
+async fn told_to_stop<T>() -> anyhow::Result<T> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        interrupted = tokio::signal::ctrl_c() => interrupted?,
+    }
+    anyhow::bail!("told to stop")
 }
 
 /// The targets that are missed.

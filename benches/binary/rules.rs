@@ -44,7 +44,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Res
     println!("\nround rules check_s check_cpu_s ready_s own_MiB resident_MiB peak_MiB");
     for round in 1..=arguments.rounds {
         for (rules, cost) in sizes.into_iter().zip(&mut costs) {
-            let settings = write_settings(lab.dir.path(), lab.dns, lab.origin.address.port(), rules)?;
+            let settings = write_settings(&lab, rules)?;
             let said = cost.measure(&lab, binary, &settings).await?;
             println!("{round} {rules} {said}");
         }

@@ -15,7 +15,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
-use crate::lab::ZONE;
+use crate::lab::{Lab, ZONE};
 use crate::process::Process;
 
 #[derive(Debug)]
@@ -128,17 +128,22 @@ impl Sluicegate {
 }
 
 /// Writes settings whose policy has that many rules, the last of which opens the lab. Returns the settings file.
-pub(crate) fn write_settings(dir: &Path, dns: SocketAddr, origin: u16, rules: usize) -> anyhow::Result<PathBuf> {
-    let policy = format!("policy-{rules}.yaml");
-    fs::write(dir.join(&policy), policy_text(rules, origin))?;
-    let settings = dir.join(format!("sluicegate-{rules}.yaml"));
+///
+/// The policy has a directory of its own: that is watched, and whatever else happened in it would be work.
+pub(crate) fn write_settings(lab: &Lab, rules: usize) -> anyhow::Result<PathBuf> {
+    let policy = lab.dir.path().join(format!("policy-{rules}/policy.yaml"));
+    fs::create_dir_all(policy.parent().context("no directory")?)?;
+    fs::write(&policy, policy_text(rules, lab.origin.address.port()))?;
+    let settings = lab.dir.path().join(format!("sluicegate-{rules}.yaml"));
     let text = format!(
         "listeners:\n  - {{name: proxy, mode: explicit, bind: \"127.0.0.1:0\"}}\n\
          admin: {{bind: \"127.0.0.1:0\"}}\n\
          health: {{bind: \"127.0.0.1:0\"}}\n\
-         policy: [{policy}]\n\
+         policy: [\"{policy}\"]\n\
          dns: {{servers: [\"{dns}\"]}}\n\
-         limits: {{per_source: 50000}}\n"
+         limits: {{per_source: 50000}}\n",
+        policy = policy.display(),
+        dns = lab.dns,
     );
     fs::write(&settings, text)?;
     Ok(settings)

@@ -22,7 +22,7 @@ pub(crate) struct Arguments {
 
 pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
     let lab = Lab::start(arguments.tunnels).await?;
-    let settings = write_settings(lab.dir.path(), lab.dns, lab.origin.address.port(), arguments.rules)?;
+    let settings = write_settings(&lab, arguments.rules)?;
     let proxy = Sluicegate::start(binary, &settings).await?;
     fact("rules", &arguments.rules.to_string());
     fact(
