@@ -174,8 +174,9 @@ impl Index {
 /// Numbers the distinct parts before a star.
 #[derive(Default)]
 struct Befores {
-    numbers: HashMap<String, usize, RandomState>,
-    globs: Vec<Glob>,
+    numbers: HashMap<Box<str>, usize, RandomState>,
+    /// In the order of their numbers.
+    written: Vec<Box<str>>,
 }
 
 impl Befores {
@@ -183,25 +184,30 @@ impl Befores {
         if let Some(number) = self.numbers.get(before) {
             return *number;
         }
-        let number = self.numbers.len();
-        self.numbers.insert(before.to_owned(), number);
-        let pattern = format!("{}*", globset::escape(before));
-        #[expect(clippy::expect_used, reason = "an escaped literal and one star are always a glob")]
-        let glob = GlobBuilder::new(&pattern)
-            .backslash_escape(false)
-            .build()
-            .expect("escaped");
-        self.globs.push(glob);
+        let number = self.written.len();
+        self.numbers.insert(before.into(), number);
+        self.written.push(before.into());
         number
     }
 
+    /// Globs are made and dropped one by one: a hundred thousand of them would weigh more than all rules.
     fn automaton(&self) -> GlobSet {
         #[expect(
             clippy::expect_used,
             reason = "prefixes become one Aho-Corasick automaton, which has no size limit"
         )]
-        GlobSet::new(&self.globs).expect("prefixes")
+        GlobSet::new(self.written.iter().map(|before| starting(before))).expect("prefixes")
     }
+}
+
+/// The glob for every label that begins so.
+fn starting(before: &str) -> Glob {
+    let pattern = format!("{}*", globset::escape(before));
+    #[expect(clippy::expect_used, reason = "an escaped literal and one star are always a glob")]
+    GlobBuilder::new(&pattern)
+        .backslash_escape(false)
+        .build()
+        .expect("escaped")
 }
 
 /// Whether a label that begins as the pattern says also ends so, without the two parts overlapping.
