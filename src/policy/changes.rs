@@ -178,21 +178,21 @@ mod tests {
 
     #[test]
     fn added_removed_altered() {
-        let named = |name: &str, to: &str| Rule {
+        let rule = |name: &str, to: &str| Rule {
             name: name.into(),
             ..allow(&[to])
         };
         let old = policy(vec![
-            named("a", "a.test"),
-            named("b", "b.test"),
+            rule("a", "a.test"),
+            rule("b", "b.test"),
             allow(&["c.test"]),
             deny(&["d.test"]),
         ]);
         let new = policy(vec![
             allow(&["c.test"]),
-            named("b", "other.test"),
+            rule("b", "other.test"),
             allow(&["e.test"]),
-            named("d.test", "d.test"),
+            rule("d.test", "d.test"),
         ]);
         let found = changes(&old, &new);
         let names = |names: &[Arc<str>]| names.iter().map(ToString::to_string).collect::<Vec<_>>();

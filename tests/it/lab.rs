@@ -119,6 +119,11 @@ impl Lab {
         proxy
     }
 
+    /// curl in the pod.
+    pub fn curl(&self, proxy: &Proxy, arguments: &[&str]) -> Run {
+        self.client(proxy, "curl", &[&["-sS", "--max-time", "20"], arguments].concat())
+    }
+
     /// A program in the pod, which trusts the lab's authority.
     pub fn client(&self, proxy: &Proxy, program: &str, arguments: &[&str]) -> Run {
         let bundle = proxy.path("ca.pem");

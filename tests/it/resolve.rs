@@ -39,6 +39,15 @@ impl Lab {
         self.fetch(name).status()
     }
 
+    /// The name leads to loopback once, then to a metadata service, and neither answer may be kept.
+    fn rebinds(&self, name: &str) {
+        let answers = [[127, 0, 0, 1], [169, 254, 169, 254]].map(|address| Answer {
+            ttl: 0,
+            ..Answer::of([address])
+        });
+        self.dns.script(name, answers);
+    }
+
     fn fetch(&self, name: &str) -> crate::support::http::Message {
         fetch(self.proxy.address(), &format!("http://{name}:{}/", self.origin.port()))
     }
@@ -124,15 +133,7 @@ fn of_a_mixed_answer_the_good_part_is_dialled() {
 #[test]
 fn d10_what_was_checked_is_what_is_dialled() {
     let lab = start(|setup| setup.set("dns.min_ttl", json!("0s")));
-    let first = Answer {
-        ttl: 0,
-        ..Answer::of([LOOPBACK])
-    };
-    let second = Answer {
-        ttl: 0,
-        ..Answer::of([[169, 254, 169, 254]])
-    };
-    lab.dns.script("rebind.open.test", [first, second]);
+    lab.rebinds("rebind.open.test");
     assert_eq!(lab.status("rebind.open.test"), 200);
     let asked = lab.dns.questions();
     assert_eq!(asked.iter().filter(|one| one.kind == A).count(), 1, "{asked:?}");
@@ -143,15 +144,7 @@ fn d10_what_was_checked_is_what_is_dialled() {
 #[test]
 fn d11_a_kept_connection_is_not_a_new_dial() {
     let lab = start(|setup| setup.set("dns.min_ttl", json!("0s")));
-    let first = Answer {
-        ttl: 0,
-        ..Answer::of([LOOPBACK])
-    };
-    let second = Answer {
-        ttl: 0,
-        ..Answer::of([[169, 254, 169, 254]])
-    };
-    lab.dns.script("kept.open.test", [first, second]);
+    lab.rebinds("kept.open.test");
     let host = format!("kept.open.test:{}", lab.origin.port());
     let mut client = Client::connect(lab.proxy.address());
     for path in ["/", "/close"] {

@@ -63,7 +63,7 @@ fn clients_without_settings(original: &str) {
     let (lab, proxy) = start(original);
     let trust = trusting(&proxy.path("ca.pem"));
     let fetch = |client: &str, url: &str| match client {
-        "curl" => lab.client(&proxy, "curl", &["-sS", "--max-time", "20", url]),
+        "curl" => lab.curl(&proxy, &[url]),
         "node" => lab.client(&proxy, "node", &[script("fetch.mjs").to_str().unwrap(), url]),
         _ => lab.client(
             &proxy,
@@ -137,18 +137,7 @@ fn e39_the_name_decides_where_and_the_dialled_address_never_does() {
     for original in ["redirect", "tproxy"] {
         let (lab, proxy) = start(original);
         let elsewhere = format!("four.allowed.test:443:{ATTACKER}");
-        let said = lab.client(
-            &proxy,
-            "curl",
-            &[
-                "-sS",
-                "--max-time",
-                "20",
-                "--resolve",
-                &elsewhere,
-                "https://four.allowed.test/page",
-            ],
-        );
+        let said = lab.curl(&proxy, &["--resolve", &elsewhere, "https://four.allowed.test/page"]);
         assert!(
             said.ok && said.text.contains("/page of four.allowed.test"),
             "{}",
@@ -165,18 +154,7 @@ fn e40_without_dns_the_original_destination_is_no_way_out() {
     let (lab, proxy) = start("redirect");
     lab.dns.script("four.allowed.test", [Answer::rcode(SERVFAIL)]);
     let known = format!("four.allowed.test:443:{SERVER4}");
-    let said = lab.client(
-        &proxy,
-        "curl",
-        &[
-            "-sS",
-            "--max-time",
-            "20",
-            "--resolve",
-            &known,
-            "https://four.allowed.test/page",
-        ],
-    );
+    let said = lab.curl(&proxy, &["--resolve", &known, "https://four.allowed.test/page"]);
     assert!(!said.ok, "{}", said.text);
     assert_eq!(proxy.nth_decision(0).verdict(), "deny dns");
     assert_eq!(lab.https[0].accepted(), 0);
@@ -186,11 +164,7 @@ fn e40_without_dns_the_original_destination_is_no_way_out() {
 fn e41_the_original_port_is_the_port_that_is_judged() {
     for original in ["redirect", "tproxy"] {
         let (lab, proxy) = start(original);
-        let said = lab.client(
-            &proxy,
-            "curl",
-            &["-sS", "--max-time", "20", "https://four.allowed.test:8443/page"],
-        );
+        let said = lab.curl(&proxy, &["https://four.allowed.test:8443/page"]);
         assert!(!said.ok, "{}", said.text);
         let record = proxy.nth_decision(0);
         assert_eq!((record.verdict().as_str(), record.number("port")), ("deny port", 8443));
@@ -202,18 +176,7 @@ fn a_connection_that_nobody_redirected_is_refused() {
     let (lab, proxy) = start("redirect");
     // Straight to the listener: its "original destination" is the proxy itself.
     let straight = "four.allowed.test:15443:10.244.0.1";
-    let said = lab.client(
-        &proxy,
-        "curl",
-        &[
-            "-sS",
-            "--max-time",
-            "20",
-            "--resolve",
-            straight,
-            "https://four.allowed.test:15443/page",
-        ],
-    );
+    let said = lab.curl(&proxy, &["--resolve", straight, "https://four.allowed.test:15443/page"]);
     assert!(!said.ok, "{}", said.text);
     let record = proxy.nth_decision(0);
     assert_eq!(record.text("action"), "deny", "{}", record.0);
