@@ -434,6 +434,6 @@ async fn a_real_socket_is_ready_for_a_tunnel() {
     assert_eq!(dialled.address.to_string(), "127.0.0.1", "nobody listens on [::1]");
     let socket = socket2::SockRef::from(&dialled.stream);
     assert!(socket.tcp_nodelay().unwrap() && socket.keepalive().unwrap());
-    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_secs(30)));
+    assert_eq!(socket.tcp_user_timeout().unwrap(), Some(Duration::from_mins(5)));
     assert_eq!(dialled.stream.peer_addr().unwrap().port(), port.number());
 }
