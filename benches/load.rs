@@ -2,6 +2,12 @@
 //! Must not measure the reading of files. Memory is that of a process of its own that loads once.
 //! Called by `cargo bench --bench load`; the question and the numbers are in README.md.
 
+#![allow(
+    clippy::expect_used,
+    clippy::print_stdout,
+    reason = "a bench prints, and stops where its premises do not hold"
+)]
+
 use std::fmt::Write as _;
 use std::process::Command;
 
