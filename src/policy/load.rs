@@ -62,6 +62,7 @@ pub fn load(
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};
+    use std::sync::LazyLock;
 
     use super::*;
     use crate::policy::problem::render;
@@ -70,6 +71,7 @@ mod tests {
     /// `.txt`. `UPDATE_CORPUS=1` writes what comes out, for a person to read before it is committed.
     #[test]
     fn every_refusal_reads_as_written_down() {
+        let mut differences = String::new();
         for case in cases("invalid") {
             let texts = texts(&case);
             let problems = load(&texts, now(), Generation(1), None)
@@ -80,21 +82,24 @@ mod tests {
                     .iter()
                     .any(|problem| problem.severity == crate::policy::Severity::Error)
             );
-            compare(&case, &render(&problems, &texts, false));
+            differences += &compare(&case, &render(&problems, &texts, false));
         }
+        assert!(differences.is_empty(), "{differences}");
     }
 
     /// A valid case without a `.txt` loads without a warning.
     #[test]
     fn valid_files_load() {
+        let mut differences = String::new();
         for case in cases("valid") {
             let texts = texts(&case);
-            match load(&texts, now(), Generation(1), None) {
-                Err(problems) => panic!("{}:\n{}", case.display(), render(&problems, &texts, false)),
-                Ok(loaded) if loaded.warnings.is_empty() => assert!(!case.with_extension("txt").exists()),
+            differences += &match load(&texts, now(), Generation(1), None) {
+                Err(problems) => format!("{}:\n{}", case.display(), render(&problems, &texts, false)),
+                Ok(loaded) if loaded.warnings.is_empty() => compare(&case, ""),
                 Ok(loaded) => compare(&case, &render(&loaded.warnings, &texts, false)),
-            }
+            };
         }
+        assert!(differences.is_empty(), "{differences}");
     }
 
     /// What a newcomer copies must be beyond reproach.
@@ -199,6 +204,52 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #![proptest_config(proptest::prelude::ProptestConfig::with_cases(300))]
+
+        /// Whatever a damaged file says, it is refused or loaded, and what is noted about it can be shown.
+        #[test]
+        fn damage_never_panics(
+            edits in proptest::collection::vec((0..10_000_usize, 0..DAMAGE.len(), 0..4_usize), 1..6),
+            case in 0..1_000_usize,
+        ) {
+            let mut text: Vec<char> = CORPUS[case % CORPUS.len()].chars().collect();
+            for (at, damage, removed) in edits {
+                let at = at % (text.len() + 1);
+                let end = (at + removed).min(text.len());
+                text.splice(at..end, DAMAGE[damage].chars());
+            }
+            let texts = [written(&text.into_iter().collect::<String>())];
+            let problems = match load(&texts, now(), Generation(1), None) {
+                Ok(loaded) => loaded.warnings,
+                Err(problems) => {
+                    proptest::prop_assert!(!problems.is_empty());
+                    problems
+                }
+            };
+            let rendered = render(&problems, &texts, false);
+            let titles = rendered.lines().filter(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+            proptest::prop_assert_eq!(titles.count(), problems.len().min(200));
+            proptest::prop_assert!(!rendered.contains(|c: char| c.is_control() && c != '\n'), "{}", rendered);
+            proptest::prop_assert_eq!(
+                crate::policy::problem::json(&problems, &texts).as_array().map(Vec::len),
+                Some(problems.len())
+            );
+        }
+    }
+
+    static CORPUS: LazyLock<Vec<String>> = LazyLock::new(|| {
+        let files = ["valid", "invalid"]
+            .into_iter()
+            .flat_map(cases)
+            .filter(|case| case.is_file());
+        files.map(|file| fs::read_to_string(file).unwrap()).collect()
+    });
+    const DAMAGE: &[&str] = &[
+        "", " ", "\n", "\t", ":", ": ", "- ", "[", "]", "{", "}", "\"", "'", "*", "&a ", "!t ", "#", "|", ">", "%",
+        "?", "ü", "\u{0}", "\u{feff}", "0", "-", ".", "..", "//", "://", "\r", "@", "`", ",", "<<: ", "null",
+        "\n---\n",
+    ];
     const ALLOW: &[&str] = &[
         "api.example.com",
         "\"*.example.com\"",
@@ -274,17 +325,17 @@ mod tests {
         }
     }
 
-    fn compare(case: &Path, rendered: &str) {
+    /// What differs from the text beside a case; no text is no problem.
+    fn compare(case: &Path, rendered: &str) -> String {
         let expected = case.with_extension("txt");
-        if std::env::var_os("UPDATE_CORPUS").is_some() {
+        if std::env::var_os("UPDATE_CORPUS").is_some() && !rendered.is_empty() {
             fs::write(&expected, rendered).unwrap();
         }
         let written = fs::read_to_string(&expected).unwrap_or_default();
-        assert!(
-            written == rendered,
-            "{}: expected\n{written}\nbut it says\n{rendered}",
-            case.display()
-        );
+        if written == rendered {
+            return String::new();
+        }
+        format!("{}: expected\n{written}\nbut it says\n{rendered}\n", case.display())
     }
 
     fn now() -> Timestamp {

@@ -470,11 +470,8 @@ mod tests {
     /// J04: an alias costs what its own text costs, and depth has an end.
     #[test]
     fn bombs_are_bounded() {
-        let mut bomb = String::from("list:\n- &l0 [x, x]\n");
-        for level in 1..2_000 {
-            let alias = format!("*l{}, ", level - 1).repeat(9);
-            bomb += &format!("- &l{level} [{alias}]\n");
-        }
+        let level = |level: usize| format!("- &l{level} [{}]\n", format!("*l{}, ", level - 1).repeat(9));
+        let bomb = format!("list:\n- &l0 [x, x]\n{}", (1..2_000).map(level).collect::<String>());
         let (items, problems) = items(&bomb);
         assert_eq!(items.len(), 2_000);
         assert_eq!(problems.len(), 2_000 + 9 * 1_999);

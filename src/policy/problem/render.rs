@@ -2,7 +2,9 @@
 //! Must not decide what is a problem, and must not print. The text has no colours unless they are asked for.
 //! Called by `check`, by a start that fails and by the reload log.
 
-use annotate_snippets::{AnnotationKind, Level, Origin, Renderer, Snippet};
+use std::borrow::Cow;
+
+use annotate_snippets::{Annotation, AnnotationKind, Level, Origin, Renderer, Snippet};
 use serde::Serialize;
 
 use super::{Lines, Problem, Severity, SourceText, Span};
@@ -93,20 +95,34 @@ fn one(problem: &Problem, texts: &[SourceText], renderer: &Renderer) -> String {
         Severity::Warning => Level::WARNING,
     };
     let text = text_of(problem, texts);
-    let title = level.primary_title(&*problem.message);
+    let (message, label) = (one_line(&problem.message), one_line(&problem.label));
+    let title = level.primary_title(&*message);
     let mut group = match problem.span {
-        Some(span) => title.element(snippet(problem, text, span)),
+        Some(span) => title.element(snippet(problem, &label, text, span)),
         None if problem.file.is_empty() => title.elements(None::<Origin<'_>>),
         None => title.element(Origin::path(&*problem.file)),
     };
     if let Some(help) = &problem.help {
-        group = group.element(Level::HELP.message(&**help));
+        group = group.element(Level::HELP.message(one_line(help).into_owned()));
     }
     renderer.render(&[group])
 }
 
+/// Messages quote files, and files may hold what a terminal obeys.
+fn one_line(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| {
+        let escaped = c.is_control().then(|| c.escape_default());
+        let plain = (!c.is_control()).then_some(c);
+        escaped.into_iter().flatten().chain(plain)
+    };
+    Cow::Owned(text.chars().flat_map(escape).collect())
+}
+
 /// Only the line itself goes to the renderer: it would otherwise walk the whole file for each problem.
-fn snippet<'p>(problem: &'p Problem, text: &'p str, span: Span) -> Snippet<'p, annotate_snippets::Annotation<'p>> {
+fn snippet<'p>(problem: &'p Problem, label: &'p str, text: &'p str, span: Span) -> Snippet<'p, Annotation<'p>> {
     let start = floor(text, span.start);
     let line_start = text[..start].rfind('\n').map_or(0, |newline| newline + 1);
     let line_end = text[start..].find('\n').map_or(text.len(), |newline| start + newline);
@@ -116,10 +132,10 @@ fn snippet<'p>(problem: &'p Problem, text: &'p str, span: Span) -> Snippet<'p, a
         .saturating_sub(line_start)
         .min(line.trim_end().len());
     let annotation = AnnotationKind::Primary.span(within..end.max(within));
-    let annotation = if problem.label.is_empty() {
+    let annotation = if label.is_empty() {
         annotation
     } else {
-        annotation.label(&*problem.label)
+        annotation.label(label)
     };
     Snippet::source(line)
         .path(&*problem.file)
