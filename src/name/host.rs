@@ -201,6 +201,17 @@ mod tests {
         assert_eq!(HostName::parse(b"a.test.."), Err(BadHost::EmptyLabel));
     }
 
+    /// A13: of all bytes only letters, digits, `-` and `_` may stand in a label.
+    #[test]
+    fn every_other_byte_is_refused() {
+        for byte in 0..=u8::MAX {
+            let read = HostName::parse(&[b"a", [byte].as_slice(), b"b.test"].concat());
+            let plain = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+            assert_eq!(read.is_ok(), plain, "0x{byte:02x}: {read:?}");
+        }
+    }
+
+    /// A22.
     #[test]
     fn lengths_end_at_63_and_253() {
         let label = "a".repeat(63);
@@ -209,6 +220,7 @@ mod tests {
         assert!(HostName::parse(name.as_bytes()).is_ok());
         assert_eq!(HostName::parse(format!("{name}a").as_bytes()), Err(BadHost::TooLong));
         assert_eq!(HostName::parse("a".repeat(64).as_bytes()), Err(BadHost::LabelTooLong));
+        assert_eq!(HostName::parse(&[b'a'; 1 << 20]), Err(BadHost::TooLong));
     }
 
     #[test]

@@ -46,7 +46,7 @@ reasons! {
     DenyRule "deny_rule" 403 "http_request_denied" "a deny rule names this host or address";
     Port "port" 403 "http_request_denied" "rules name this host for this client, but on other ports";
     IpLiteral "ip_literal" 403 "http_request_denied" "an address was asked for instead of a name, and no address rule covers it";
-    ForbiddenAddress "forbidden_address" 403 "destination_ip_prohibited" "the name resolves only to addresses that are never dialled";
+    ForbiddenAddress "forbidden_address" 403 "destination_ip_prohibited" "the host has no address that may be dialled: all are private, reserved or the cluster's own";
     SelfAddress "self" 403 "destination_ip_prohibited" "the destination is this proxy itself";
     SniMismatch "sni_mismatch" 403 "http_request_denied" "the ClientHello names another host than the CONNECT";
     SniNotListed "sni_not_listed" 403 "http_request_denied" "the ClientHello names a host that is not allowed itself";
