@@ -23,7 +23,10 @@ pub(super) fn run(expectations: &[At<Expectation>], policy: &Policy, problems: &
     for expectation in expectations {
         for wanted in &expectation.value.of {
             let askers: Vec<_> = match &expectation.value.from {
-                Some(from) => from.iter().flat_map(|tester| testers.named(&tester.value)).collect(),
+                Some(from) => from
+                    .iter()
+                    .flat_map(|tester| testers.named(&tester.value, &wanted.value.host))
+                    .collect(),
                 None => testers.everyone(&wanted.value.host),
             };
             let answers = askers
@@ -68,55 +71,75 @@ impl<'p> Testers<'p> {
         }
     }
 
-    /// Every way in which this tester comes in.
-    fn named(&self, tester: &Tester) -> Vec<Asker> {
+    /// Every way in which this tester comes in, as far as it matters to a host.
+    fn named(&self, tester: &Tester, host: &Host) -> Vec<Asker> {
         match tester {
             Tester::Address(address) => vec![Asker {
                 shown: address.to_string(),
                 source: Source::at(*address),
             }],
-            Tester::Workload(name) => self
-                .policy
-                .workload(name)
-                .map(|workload| self.ways(workload))
-                .unwrap_or_default(),
+            Tester::Workload(name) => match self.policy.workload(name) {
+                Some(workload) => self.ways(workload, &self.samples(host)),
+                None => Vec::new(),
+            },
         }
     }
 
-    /// Through its port, and from each of its ranges. One that the proxy cannot recognise is asked as if it could: what
-    /// is tested then is that no rule speaks of it.
-    fn ways(&self, workload: &Workload) -> Vec<Asker> {
+    /// Through its port, and from its ranges. One that the proxy cannot recognise is asked as if it could: what is
+    /// tested then is that no rule speaks of it.
+    fn ways(&self, workload: &Workload, samples: &BTreeSet<IpAddr>) -> Vec<Asker> {
         let name = &workload.name;
         let stranger = self.stranger.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
         let through = Asker {
             shown: name.to_string(),
             source: Source::through(stranger, Arc::clone(name)),
         };
-        let from = workload.cidrs.iter().map(|range| Asker {
-            shown: format!("{name} at {}", range.addr()),
-            source: Source::at(range.addr()),
+        let own = |address: &&IpAddr| workload.cidrs.iter().any(|range| range.contains(*address));
+        let from = samples.iter().filter(own).map(|address| Asker {
+            shown: format!("{name} at {address}"),
+            source: Source::at(*address),
         });
         let through = (workload.port.is_some() || workload.cidrs.is_empty()).then_some(through);
         through.into_iter().chain(from).collect()
     }
 
-    /// Someone whom nothing names, each workload, and the first address of each range that a rule for this host names.
+    /// Someone whom nothing names, each workload, and everyone else whom a rule for this host could tell apart.
     fn everyone(&self, host: &Host) -> Vec<Asker> {
+        let samples = self.samples(host);
         let stranger = self.stranger.map(|address| Asker {
             shown: "a client that no rule names".to_owned(),
             source: Source::at(address),
         });
         let mut askers: Vec<_> = stranger.into_iter().collect();
-        askers.extend(self.policy.workloads().iter().flat_map(|workload| self.ways(workload)));
-        let mut ranges = BTreeSet::new();
-        self.policy.index().visit(self.policy.rules(), host, |_, rule, _| {
-            ranges.extend(peers(rule).iter().filter_map(range).map(IpNet::addr));
-        });
-        askers.extend(ranges.into_iter().map(|address| Asker {
+        let workloads = self.policy.workloads();
+        askers.extend(workloads.iter().flat_map(|workload| self.ways(workload, &samples)));
+        askers.extend(samples.into_iter().map(|address| Asker {
             shown: address.to_string(),
             source: Source::at(address),
         }));
         askers
+    }
+
+    /// One address out of each stretch that the rules for a host treat alike: the first of every range that they or the
+    /// workloads name, and the one behind its end.
+    fn samples(&self, host: &Host) -> BTreeSet<IpAddr> {
+        let mut samples = BTreeSet::new();
+        let mut add = |range: &IpNet| samples.extend([Some(range.network()), behind(range)].into_iter().flatten());
+        for workload in self.policy.workloads() {
+            workload.cidrs.iter().for_each(&mut add);
+        }
+        self.policy.index().visit(self.policy.rules(), host, |_, rule, _| {
+            peers(rule).iter().filter_map(range).for_each(&mut add);
+        });
+        samples
+    }
+}
+
+/// The first address behind a range, if there is one.
+fn behind(range: &IpNet) -> Option<IpAddr> {
+    match range.broadcast() {
+        IpAddr::V4(last) => u32::from(last).checked_add(1).map(|next| IpAddr::V4(next.into())),
+        IpAddr::V6(last) => u128::from(last).checked_add(1).map(|next| IpAddr::V6(next.into())),
     }
 }
 
