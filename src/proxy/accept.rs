@@ -237,7 +237,10 @@ async fn serve(
                     handshake_failed(&connection, &error);
                     return None;
                 }
-                Err(_) => return None,
+                Err(late) => {
+                    handshake_failed(&connection, &late.into());
+                    return None;
+                }
             }
         }
     };

@@ -86,7 +86,7 @@ pub(crate) async fn serve(
         exchanges.adopt(ready).await;
     }
     let (mut client, buffer, cut) = run(&connection, &exchanges, strict).await;
-    if cut {
+    if cut || findings.was_cut_short() {
         client.abort();
         return Next::Closed;
     }

@@ -43,6 +43,7 @@ struct Found {
     /// The head that hyper is handling now, with the moment its first byte came.
     head: Option<(RequestHead, Instant)>,
     stop: Option<Stop>,
+    cut_short: bool,
 }
 
 /// Why the stream ended before the client closed it.
@@ -183,6 +184,16 @@ impl Findings {
     /// Why the stream ended, if it was not the client.
     pub(crate) fn stopped(&self) -> Option<Stop> {
         self.found().stop.clone()
+    }
+
+    /// Notes that an answer has broken off.
+    pub(crate) fn cut_short(&self) {
+        self.found().cut_short = true;
+    }
+
+    /// Whether an answer has broken off, so that the connection must not end cleanly.
+    pub(crate) fn was_cut_short(&self) -> bool {
+        self.found().cut_short
     }
 
     fn found(&self) -> MutexGuard<'_, Found> {

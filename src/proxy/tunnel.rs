@@ -26,7 +26,8 @@ pub(crate) struct Tunnel {
     ask: Ask,
     generation: crate::policy::Generation,
     opened: Instant,
-    end: End,
+    /// The first one that was noted.
+    end: Option<End>,
     _open: Open,
 }
 
@@ -56,20 +57,20 @@ impl Tunnel {
             ask,
             generation: decision.generation,
             opened: Instant::now(),
-            end: End::Finished,
+            end: None,
             _open: open,
             tracked,
         };
         if stays {
             return Some(tunnel);
         }
-        tunnel.end = End::Reload;
+        tunnel.ended(End::Reload);
         None
     }
 
-    /// Notes how it ended.
+    /// Notes how it ended, unless that was noted before.
     pub(crate) fn ended(&mut self, end: End) {
-        self.end = end;
+        self.end.get_or_insert(end);
     }
 
     /// Notes that another address serves it now.
@@ -108,7 +109,7 @@ impl Established {
             end = tracked.wait_cut() => end,
             end = run(&tracked, &mut client, &mut upstream, first) => end,
         };
-        tunnel.end = end;
+        tunnel.ended(end);
         if end != End::Finished {
             // A reset is passed on as a reset; what we cut must not look complete to either side.
             client.abort();
@@ -151,7 +152,8 @@ impl Drop for Tunnel {
             up: tracked.activity.up(),
             down: tracked.activity.down(),
             lasted: self.opened.elapsed(),
-            end: self.end,
+            // A cut is why everything else ended; with nothing noted, whoever held it has gone away.
+            end: tracked.cut_for().or(self.end).unwrap_or(End::ClientReset),
         });
     }
 }

@@ -95,6 +95,7 @@ impl Upstreams {
     }
 }
 
-const MAX_IDLE: usize = 8;
+/// Each takes a descriptor that admission does not count.
+const MAX_IDLE: usize = 2;
 /// Of a response head.
 const MAX_BUFFER: usize = 64 * 1024;

@@ -27,6 +27,7 @@ use crate::proxy::tracker::Tracked;
 use crate::proxy::tunnel::Tunnel;
 use crate::proxy::upstream::{Upstream, Upstreams};
 use crate::telemetry::record::{End, Entry};
+use crate::wire::body::Framing;
 use crate::wire::head::{RequestHead, Target};
 
 /// An answer: our own words, or what the upstream says.
@@ -57,14 +58,24 @@ pub(crate) struct Switched {
 #[derive(Debug)]
 pub(crate) struct Upload {
     body: Incoming,
-    tracked: Arc<Tracked>,
+    exchange: Arc<Exchange>,
 }
 
-/// A response body on its way down. It holds the exchange open, and ends its record.
+/// A response body on its way down.
 #[derive(Debug)]
 pub(crate) struct Download {
     body: Incoming,
-    tunnel: Option<Tunnel>,
+    exchange: Arc<Exchange>,
+}
+
+/// What both bodies of a request share. Its record leaves when neither moves any more: an upstream may answer early and
+/// go on reading.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    tracked: Arc<Tracked>,
+    /// Taken when the connection becomes a tunnel.
+    tunnel: Mutex<Option<Tunnel>>,
+    findings: Arc<Findings>,
 }
 
 impl Exchanges {
@@ -173,46 +184,54 @@ impl Exchanges {
         };
         let id = case.tracked.id;
         *lock(&self.current) = Arc::downgrade(&case.tracked);
-        let Some(mut tunnel) = case.allow(Stage::Address, decision).and_then(Tunnel::open) else {
-            return words(&self.trouble(
-                id,
-                Reason::NoRule,
-                "the policy changed while this request was on its way, or its record cannot be written",
-            ));
+        let Some(allowed) = case.allow(Stage::Address, decision) else {
+            return words(&self.trouble(id, Reason::Limit, "its record cannot be written"));
         };
-        let websocket = head.upgrade.as_deref() == Some("websocket");
-        let mut request = self.outgoing(request, &ask, websocket, &tunnel);
+        let Some(tunnel) = Tunnel::open(allowed) else {
+            let detail = "the policy changed while this request was on its way";
+            return words(&self.trouble(id, Reason::NoRule, detail));
+        };
+        let exchange = Arc::new(Exchange {
+            tracked: Arc::clone(&tunnel.tracked),
+            tunnel: Mutex::new(Some(tunnel)),
+            findings: Arc::clone(&self.findings),
+        });
+        let websocket = is_websocket(head);
+        let mut request = self.outgoing(request, &ask, head, &exchange);
         let response = loop {
             match upstream.sender.try_send_request(request).await {
                 Ok(response) => break response,
                 // The upstream closed a kept connection before it took anything: a new one is asked once, after the guard.
                 Err(mut error) => match error.take_message() {
-                    Some(unsent) if upstream.reused => match self.dial_again(&mut tunnel, &ask).await {
+                    Some(unsent) if upstream.reused => match self.dial_again(&exchange, &ask).await {
                         Some(fresh) => {
                             upstream = fresh;
                             request = unsent;
                         }
-                        None => return self.broken(&mut tunnel, id),
+                        None => return self.broken(&exchange, id),
                     },
-                    _ => return self.broken(&mut tunnel, id),
+                    _ => return self.broken(&exchange, id),
                 },
             }
         };
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return if websocket {
-                self.switch(tunnel, response).await
+                self.switch(&exchange, response).await
             } else {
-                self.broken(&mut tunnel, id)
+                self.broken(&exchange, id)
             };
         }
-        self.upstreams.keep(upstream);
         let mut response = response.map(|body| {
             Either::Right(Download {
                 body,
-                tunnel: Some(tunnel),
+                exchange: Arc::clone(&exchange),
             })
         });
+        if !fields::settle_framing(response.headers_mut()) {
+            return self.broken(&exchange, id);
+        }
         fields::strip_hop_by_hop(response.headers_mut());
+        self.upstreams.keep(upstream);
         response
     }
 }
@@ -235,9 +254,11 @@ impl Exchanges {
     }
 
     /// Dials once more for a request that a kept connection did not take.
-    async fn dial_again(&self, tunnel: &mut Tunnel, ask: &Ask) -> Option<Upstream> {
+    async fn dial_again(&self, exchange: &Exchange, ask: &Ask) -> Option<Upstream> {
         let (dialled, decision) = dial_allowed(&self.connection, ask).await?;
-        tunnel.redialled(dialled.address);
+        if let Some(tunnel) = &mut *lock(&exchange.tunnel) {
+            tunnel.redialled(dialled.address);
+        }
         let to = (ask.host.clone(), ask.port, dialled.address);
         Upstream::over(dialled.stream, to, decision.rule, decision.generation)
             .await
@@ -245,7 +266,13 @@ impl Exchanges {
     }
 
     /// The request as it leaves: origin form, the canonical Host, nothing that speaks of this hop.
-    fn outgoing(&self, request: Request<Incoming>, ask: &Ask, websocket: bool, tunnel: &Tunnel) -> Request<Upload> {
+    fn outgoing(
+        &self,
+        request: Request<Incoming>,
+        ask: &Ask,
+        head: &RequestHead,
+        exchange: &Arc<Exchange>,
+    ) -> Request<Upload> {
         let (mut parts, body) = request.into_parts();
         let path = parts
             .uri
@@ -262,33 +289,34 @@ impl Exchanges {
             Port::HTTP => ask.host.to_string(),
             port => format!("{}:{port}", ask.host),
         };
-        let via = format!("1.1 {}", self.connection.proxy.ids.pseudonym);
+        let via = fields::via(head.via.as_deref(), &self.connection.proxy.ids.pseudonym);
         for (name, value) in [(header::HOST, authority), (header::VIA, via)] {
             if let Ok(value) = HeaderValue::try_from(value) {
                 parts.headers.insert(name, value);
             }
         }
-        if websocket {
+        if head.framing == Framing::Chunked {
+            // Without it hyper sends no body of a GET, whatever it is given.
+            parts
+                .headers
+                .insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
+        if is_websocket(head) {
             fields::set_upgrade(&mut parts.headers);
         }
-        Request::from_parts(
-            parts,
-            Upload {
-                body,
-                tracked: Arc::clone(&tunnel.tracked),
-            },
-        )
+        let exchange = Arc::clone(exchange);
+        Request::from_parts(parts, Upload { body, exchange })
     }
 
     /// Makes a tunnel of a connection whose upstream granted the upgrade.
-    async fn switch(&self, mut tunnel: Tunnel, mut response: Response<Incoming>) -> Answer {
-        let id = tunnel.tracked.id;
+    async fn switch(&self, exchange: &Exchange, mut response: Response<Incoming>) -> Answer {
+        let id = exchange.tracked.id;
         let upgraded = hyper::upgrade::on(&mut response).await;
         let parts = upgraded
             .ok()
             .and_then(|upgraded: Upgraded| upgraded.downcast::<TokioIo<TcpStream>>().ok());
-        let Some(parts) = parts else {
-            return self.broken(&mut tunnel, id);
+        let (Some(parts), Some(tunnel)) = (parts, lock(&exchange.tunnel).take()) else {
+            return self.broken(exchange, id);
         };
         *lock(&self.switched) = Some(Switched {
             tunnel,
@@ -302,12 +330,12 @@ impl Exchanges {
     }
 
     /// The exchange failed after its verdict: by the client's own body, or by the upstream.
-    fn broken(&self, tunnel: &mut Tunnel, id: u64) -> Answer {
+    fn broken(&self, exchange: &Exchange, id: u64) -> Answer {
         if let Some(Stop::Body(detail)) = self.findings.stopped() {
-            tunnel.ended(End::Malformed);
+            exchange.ended(End::Malformed);
             return words(&self.trouble(id, Reason::BadFraming, detail));
         }
-        tunnel.ended(End::UpstreamReset);
+        exchange.ended(End::UpstreamReset);
         words(&self.trouble(id, Reason::Upstream, "the destination did not answer with HTTP"))
     }
 
@@ -325,14 +353,31 @@ impl Exchanges {
     }
 }
 
+impl Exchange {
+    /// Notes how it ended, unless it already has.
+    fn ended(&self, end: End) {
+        if let Some(tunnel) = &mut *lock(&self.tunnel) {
+            tunnel.ended(end);
+        }
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = hyper::Error;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        if let Some(Ok(frame)) = &frame {
-            self.tracked.activity.moved_up(frame.data_ref().map_or(0, Bytes::len));
+        match &frame {
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.tracked.activity.moved_up(bytes);
+            }
+            Some(Err(_)) => self.exchange.ended(match self.exchange.findings.stopped() {
+                Some(Stop::Body(_)) => End::Malformed,
+                _ => End::ClientReset,
+            }),
+            None => {}
         }
         Poll::Ready(frame)
     }
@@ -352,16 +397,17 @@ impl Body for Download {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let Some(tunnel) = &mut self.tunnel else {
-            return Poll::Ready(frame);
-        };
         match &frame {
-            Some(Ok(frame)) => tunnel
-                .tracked
-                .activity
-                .moved_down(frame.data_ref().map_or(0, Bytes::len)),
-            Some(Err(_)) => tunnel.ended(End::UpstreamReset),
-            None => tunnel.ended(End::Finished),
+            Some(Ok(frame)) => {
+                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                self.exchange.tracked.activity.moved_down(bytes);
+            }
+            Some(Err(_)) => {
+                self.exchange.ended(End::UpstreamReset);
+                // An answer whose end is the end of the connection would look complete.
+                self.exchange.findings.cut_short();
+            }
+            None => self.exchange.ended(End::Finished),
         }
         Poll::Ready(frame)
     }
@@ -377,14 +423,15 @@ impl Body for Download {
 
 impl Drop for Download {
     fn drop(&mut self) {
-        let Some(tunnel) = &mut self.tunnel else { return };
-        if let Some(end) = tunnel.tracked.cut_for() {
-            tunnel.ended(end);
-        } else if self.body.is_end_stream() {
-            // hyper does not ask an empty body, or one whose announced length has passed, for its end.
-            tunnel.ended(End::Finished);
+        // hyper does not ask an empty body, or one whose announced length has passed, for its end.
+        if self.body.is_end_stream() {
+            self.exchange.ended(End::Finished);
         }
     }
+}
+
+fn is_websocket(head: &RequestHead) -> bool {
+    head.upgrade.as_deref() == Some("websocket")
 }
 
 /// Our own words as an answer.

@@ -30,6 +30,35 @@ pub(crate) fn strip_claims(fields: &mut HeaderMap) {
     }
 }
 
+/// Makes the framing of a response the one that hyper has read: chunks beat a length (RFC 9112, section 6.3). `false`: a
+/// coding besides chunked, which the next hop could not be told of.
+pub(crate) fn settle_framing(fields: &mut HeaderMap) -> bool {
+    let mut codings = fields.get_all(header::TRANSFER_ENCODING).iter();
+    let chunked = match (codings.next(), codings.next()) {
+        (None, _) => return true,
+        (Some(coding), None) => coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    fields.remove(header::CONTENT_LENGTH);
+    chunked
+}
+
+/// The `Via` of a request that goes on: what other proxies of this kind have put there, so that a loop over several of
+/// them is seen, and this one. What anybody else says of its way stays here.
+pub(crate) fn via(received: Option<&str>, pseudonym: &str) -> String {
+    let ours = received
+        .into_iter()
+        .flat_map(|via| via.split(','))
+        .map(str::trim)
+        .filter(|hop| {
+            let name = hop.strip_prefix("1.1 sluicegate-");
+            name.is_some_and(|name| name.len() == 8 && name.bytes().all(|byte| byte.is_ascii_hexdigit()))
+        });
+    let mut hops: Vec<_> = ours.map(str::to_owned).collect();
+    hops.push(format!("1.1 {pseudonym}"));
+    hops.join(", ")
+}
+
 /// Asks for, or grants, a switch to WebSocket on this hop.
 pub(crate) fn set_upgrade(fields: &mut HeaderMap) {
     fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
@@ -86,6 +115,28 @@ mod tests {
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
         left.sort_unstable();
         assert_eq!(left, ["content-length", "host", "x-end"]);
+    }
+
+    #[test]
+    fn chunks_beat_a_length_and_other_codings_are_refused() {
+        let mut map = fields(&[("content-length", "3"), ("transfer-encoding", "Chunked")]);
+        assert!(settle_framing(&mut map));
+        assert!(!map.contains_key("content-length"));
+        let mut length = fields(&[("content-length", "3")]);
+        assert!(settle_framing(&mut length) && length.contains_key("content-length"));
+        assert!(!settle_framing(&mut fields(&[("transfer-encoding", "gzip, chunked")])));
+        let twice = [("transfer-encoding", "gzip"), ("transfer-encoding", "chunked")];
+        assert!(!settle_framing(&mut fields(&twice)));
+    }
+
+    #[test]
+    fn via_keeps_the_hops_of_its_own_kind() {
+        assert_eq!(via(None, "sluicegate-00000001"), "1.1 sluicegate-00000001");
+        let received = "1.1 corp-proxy, 1.1 sluicegate-000000ab, 1.1 sluicegate-x";
+        assert_eq!(
+            via(Some(received), "sluicegate-00000001"),
+            "1.1 sluicegate-000000ab, 1.1 sluicegate-00000001"
+        );
     }
 
     #[test]
