@@ -16,6 +16,7 @@ mod bodies;
 mod clients;
 mod commands;
 mod connect;
+mod endings;
 mod forward;
 mod harness;
 mod https_proxy;
