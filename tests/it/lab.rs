@@ -58,7 +58,7 @@ impl Lab {
             }
         }
         for address in [SERVER4, SERVER6, ATTACKER] {
-            world.ip(&["addr", "add", address, "dev", "lo"]);
+            world.ip(&["addr", "add", address, "dev", "lo", "nodad"]);
         }
         for (netns, via) in [
             (&pod, ["10.244.0.1", "fd44::1"]),
