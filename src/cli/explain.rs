@@ -197,7 +197,11 @@ fn lookup(name: &HostName, dns: &settings::Dns) -> Result<Vec<IpAddr>, String> {
     let runtime = runtime.map_err(|error| error.to_string())?;
     runtime.block_on(async {
         let resolver = Resolver::new(dns).map_err(|error| error.to_string())?;
-        let (v4, v6) = tokio::join!(resolver.lookup(name, Family::V4), resolver.lookup(name, Family::V6));
+        let asker = Ipv4Addr::LOCALHOST.into();
+        let (v4, v6) = tokio::join!(
+            resolver.lookup(name, Family::V4, asker),
+            resolver.lookup(name, Family::V6, asker)
+        );
         let mut addresses = Vec::new();
         let mut problem = None;
         for answer in [v4, v6] {

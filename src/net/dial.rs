@@ -45,7 +45,7 @@ pub struct Dialled<S = TcpStream> {
     pub aliases: Vec<HostName>,
     /// From an expired answer, because all DNS servers are down.
     pub stale: bool,
-    /// `None` for a literal address, and where the time was over first.
+    /// `None` for a literal address, where the time was over first, and where nobody could be asked.
     pub resolution: Option<Resolution>,
     /// Until there was an address to dial; zero for a literal one.
     pub dns_took: Duration,
@@ -58,14 +58,14 @@ pub struct Dialled<S = TcpStream> {
 /// Why nothing is connected.
 #[derive(Debug)]
 pub struct DialError {
-    /// `dns`, `dns_timeout`, `connect`, `connect_timeout`, or the judge's reason where it left no address.
+    /// `dns`, `dns_timeout`, `limit`, `connect`, `connect_timeout`, or the judge's reason where it left no address.
     pub reason: Reason,
     /// One sentence for a person.
     pub detail: String,
     pub refused: Vec<(IpAddr, Reason)>,
     pub aliases: Vec<HostName>,
     pub stale: bool,
-    /// `None` for a literal address, and where the time was over first.
+    /// `None` for a literal address, where the time was over first, and where nobody could be asked.
     pub resolution: Option<Resolution>,
     /// Until there was an address to dial, or until it was clear that there is none.
     pub dns_took: Duration,
@@ -98,21 +98,23 @@ pub trait Connect: Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Tcp;
 
-/// Resolves, judges and connects.
+/// Resolves, judges and connects. DNS questions are charged to the asker, a client.
 pub async fn dial<N: Nameservers>(
     resolver: &Resolver<N>,
+    asker: IpAddr,
     host: &Host,
     port: Port,
     judge: Judge<'_>,
     limits: &Limits,
 ) -> Result<Dialled, DialError> {
-    dial_through(&Tcp, resolver, host, port, judge, limits).await
+    dial_through(&Tcp, resolver, asker, host, port, judge, limits).await
 }
 
 /// The same through any way to connect.
 pub async fn dial_through<C: Connect, N: Nameservers>(
     connector: &C,
     resolver: &Resolver<N>,
+    asker: IpAddr,
     host: &Host,
     port: Port,
     judge: Judge<'_>,
@@ -133,7 +135,7 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
         }
         Host::Name(name) => {
             for family in [Family::V6, Family::V4] {
-                lookups.enter(async move { (family, resolver.lookup(name, family).await) });
+                lookups.enter(async move { (family, resolver.lookup(name, family, asker).await) });
             }
         }
     }

@@ -62,6 +62,12 @@ pub enum ResolveError {
     Failed(Arc<str>),
     #[error("no DNS server answered in time")]
     TimedOut,
+    /// Nobody was asked: the asker's share is used up.
+    #[error("this client waits for too many names at once")]
+    TooMany,
+    /// Nobody was asked: it was nobody's turn in time.
+    #[error("the proxy waits for too many names at once")]
+    Busy,
 }
 
 /// Asks DNS servers. Clones share the cache and the questions in flight.
@@ -80,6 +86,8 @@ struct Shared<N> {
 struct State {
     memory: Memory,
     flights: HashMap<(HostName, Family), Flight, RandomState>,
+    /// How many flights each address has started that have not landed. None is zero.
+    shares: HashMap<IpAddr, usize, RandomState>,
 }
 
 /// A question that is being asked. Everyone who wants its outcome waits here; `None` until it is there.
@@ -99,6 +107,7 @@ impl<N: Nameservers> Resolver<N> {
         let state = State {
             memory: Memory::new(settings),
             flights: HashMap::default(),
+            shares: HashMap::default(),
         };
         let shared = Shared {
             servers,
@@ -115,30 +124,33 @@ impl<N: Nameservers> Resolver<N> {
         &self.shared.servers
     }
 
-    /// The addresses of one family.
-    pub async fn lookup(&self, name: &HostName, family: Family) -> Result<Answer, ResolveError> {
+    /// The addresses of one family. A question that nobody has asked yet is charged to the asker.
+    pub async fn lookup(&self, name: &HostName, family: Family, asker: IpAddr) -> Result<Answer, ResolveError> {
         let start = Instant::now();
         let (flight, expired) = {
             let mut state = self.shared.state();
             match state.memory.recall(name, family, start) {
                 Recalled::Known(outcome) => return outcome.map(|found| found.answer(true, false, start)),
-                Recalled::Expired(found) => (self.join(&mut state, name, family), Some(found)),
+                Recalled::Expired(found) => (self.join(&mut state, name, family, asker), Some(found)),
                 Recalled::Failing(Some(found), _) => return Ok(found.answer(true, true, start)),
                 Recalled::Failing(None, error) => return Err(error),
-                Recalled::Unknown => (self.join(&mut state, name, family), None),
+                Recalled::Unknown => (self.join(&mut state, name, family, asker), None),
             }
         };
-        let outcome = match expired {
+        let outcome = match (flight, expired) {
             // With all servers down the question goes on by itself; this client need not wait for it to fail.
-            Some(found) if self.shared.servers.are_down() => match timeout(STALE_AFTER, landing(flight)).await {
-                Ok(outcome) => outcome,
-                Err(_) => return Ok(found.answer(true, true, start)),
-            },
-            _ => landing(flight).await,
+            (Ok(flight), Some(found)) if self.shared.servers.are_down() => {
+                match timeout(STALE_AFTER, landing(flight)).await {
+                    Ok(outcome) => outcome,
+                    Err(_) => return Ok(found.answer(true, true, start)),
+                }
+            }
+            (Ok(flight), _) => landing(flight).await,
+            (Err(error), _) => Err(error),
         };
         match outcome {
             Ok(found) => Ok(found.answer(false, false, start)),
-            Err(error @ (ResolveError::Failed(_) | ResolveError::TimedOut)) => self
+            Err(error) if self.is_outage(&error) => self
                 .shared
                 .state()
                 .memory
@@ -149,23 +161,35 @@ impl<N: Nameservers> Resolver<N> {
         }
     }
 
-    /// The flight for this question, started if there is none. It goes on when those who wait for it go away.
-    fn join(&self, state: &mut State, name: &HostName, family: Family) -> Flight {
+    /// Whether an expired answer may stand in.
+    fn is_outage(&self, error: &ResolveError) -> bool {
+        match error {
+            ResolveError::NotFound | ResolveError::NoAddress => false,
+            ResolveError::Failed(_) | ResolveError::TimedOut => true,
+            ResolveError::TooMany | ResolveError::Busy => self.shared.servers.are_down(),
+        }
+    }
+
+    /// The flight for this question, started if there is none and the asker's share allows it. It goes on, on that
+    /// share, when those who wait for it go away.
+    fn join(&self, state: &mut State, name: &HostName, family: Family, asker: IpAddr) -> Result<Flight, ResolveError> {
         match state.flights.entry((name.clone(), family)) {
-            Entry::Occupied(flight) => flight.get().clone(),
+            Entry::Occupied(flight) => Ok(flight.get().clone()),
             Entry::Vacant(place) => {
+                let share = state.shares.entry(asker).or_default();
+                if *share >= MAX_QUESTIONS_OF_ONE {
+                    return Err(ResolveError::TooMany);
+                }
+                *share += 1;
                 let (sender, flight) = watch::channel(None);
                 place.insert(flight.clone());
                 let (shared, name) = (self.shared.clone(), name.clone());
                 tokio::spawn(async move {
                     let outcome = shared.ask(&name, family).await;
-                    let mut state = shared.state();
-                    state.memory.note(&name, family, &outcome, Instant::now());
-                    state.flights.remove(&(name, family));
-                    drop(state);
+                    shared.state().land(name, family, asker, &outcome);
                     sender.send_replace(Some(outcome.map_err(Trouble::into_error)));
                 });
-                flight
+                Ok(flight)
             }
         }
     }
@@ -174,7 +198,7 @@ impl<N: Nameservers> Resolver<N> {
 impl<N: Nameservers> Shared<N> {
     async fn ask(&self, name: &HostName, family: Family) -> Result<Found, Trouble> {
         let Ok(Ok(_turn)) = timeout(self.settings.timeout, self.turns.acquire()).await else {
-            return Err(Trouble::Failure(ResolveError::TimedOut));
+            return Err(Trouble::Failure(ResolveError::Busy));
         };
         self.servers.ask(name, family).await
     }
@@ -183,6 +207,23 @@ impl<N: Nameservers> Shared<N> {
 impl<N> Shared<N> {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Ends a flight, and gives its place back to whom it was charged.
+    fn land(&mut self, name: HostName, family: Family, asker: IpAddr, outcome: &Result<Found, Trouble>) {
+        // Where nobody was asked there is nothing to remember.
+        if !matches!(outcome, Err(Trouble::Failure(ResolveError::Busy))) {
+            self.memory.note(&name, family, outcome, Instant::now());
+        }
+        self.flights.remove(&(name, family));
+        if let Entry::Occupied(mut share) = self.shares.entry(asker) {
+            *share.get_mut() -= 1;
+            if *share.get() == 0 {
+                share.remove();
+            }
+        }
     }
 }
 
@@ -220,6 +261,9 @@ impl<N: fmt::Debug> fmt::Debug for Resolver<N> {
 
 /// Flights whose clients have gone still hold a socket each; see [`crate::net::descriptors`].
 const MAX_QUESTIONS: usize = 1024;
+/// So many of them for one client address, so that names whose servers are silent do not take the turns of everyone:
+/// an eighth, and 64 unknown names at once in both families.
+const MAX_QUESTIONS_OF_ONE: usize = 128;
 /// How long a client waits for servers that were down a moment ago before it gets an expired answer.
 const STALE_AFTER: Duration = Duration::from_millis(250);
 

@@ -79,7 +79,7 @@ reasons! {
     ConnectTimeout "connect_timeout" 504 "connection_timeout" "no address of the destination answered in time";
     Upstream "upstream" 502 "http_response_incomplete" "the destination closed the connection or answered with something that is not HTTP";
     Loop "loop" 508 "proxy_loop_detected" "the request has passed this proxy before";
-    Limit "limit" 503 "connection_limit_reached" "too many connections, in all or from this client";
+    Limit "limit" 503 "connection_limit_reached" "too many connections or DNS questions, in all or from this client";
     ClientClosed "client_closed" 400 "http_request_error" "the client went away before a verdict";
 }
 

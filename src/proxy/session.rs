@@ -18,7 +18,7 @@ use crate::net::dial::{DialError, Dialled, Limits, Resolution, dial};
 use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate, suggestion};
 use crate::settings::Mode;
 use crate::telemetry::record::{DecisionRecord, Entry};
-use crate::telemetry::{ConnectResult, DnsResult, ListenerMetrics};
+use crate::telemetry::{ConnectResult, DnsResult, Limit, ListenerMetrics};
 
 /// A listener as its sessions see it.
 #[derive(Debug)]
@@ -334,6 +334,7 @@ async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<Dialled, Dial
     };
     let result = dial(
         &proxy.resolver,
+        connection.source.address,
         &ask.host,
         ask.port,
         &judge,
@@ -361,6 +362,9 @@ fn measure(proxy: &Proxy, result: &Result<Dialled, DialError>, took: Duration) {
             Resolution::TimedOut => DnsResult::Timeout,
         };
         metrics.dns(result, dns_took);
+    }
+    if result.as_ref().is_err_and(|error| error.reason == Reason::Limit) {
+        metrics.limit(Limit::Dns);
     }
     let connect = match result {
         Ok(_) => ConnectResult::Ok,

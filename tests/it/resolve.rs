@@ -270,6 +270,33 @@ fn d19_the_cache_is_bounded() {
     assert!(lab.dns.questions().len() > before);
 }
 
+/// Fresh names whose servers are silent, all from one client: it alone is turned away.
+#[test]
+fn d19_one_client_cannot_ask_all_questions() {
+    let lab = start(|setup| setup.set("dns.timeout", json!("20s")));
+    lab.dns.set("a.open.test", [LOOPBACK]);
+    let silent = Answer {
+        silent: true,
+        ..Answer::default()
+    };
+    lab.dns.script("*.silent.open.test", [silent]);
+    let url = |name: &str| format!("http://{name}:{}/", lab.origin.port());
+    let _held: Vec<_> = (0..80)
+        .map(|number| {
+            let mut client = Client::connect(lab.proxy.address());
+            client.get(&url(&format!("n{number}.silent.open.test")));
+            client
+        })
+        .collect();
+    let refused = lab.proxy.decision(|record| record.reason() == "limit");
+    assert_eq!(refused.text("detail"), "this client waits for too many names at once");
+    let hits = lab.proxy.metric("sluicegate_limits_hit_total", &[("limit", "dns")]);
+    assert!(hits >= 1, "{hits}");
+    let mut other = Client::connect_from(IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9)), lab.proxy.address());
+    other.get(&url("a.open.test"));
+    assert_eq!(other.head().status(), 200);
+}
+
 #[test]
 fn answers_are_kept_for_their_time_and_asked_for_once() {
     let lab = start(|setup| setup);

@@ -70,14 +70,16 @@ impl<'a> Candidates<'a> {
         }
     }
 
-    /// How the name was resolved, all lookups together; `None` for a literal address.
+    /// How the name was resolved, all lookups together; `None` for a literal address, and where nobody could be asked.
     fn resolution(&self) -> Option<Resolution> {
         let failed = |wanted: fn(&ResolveError) -> bool| self.troubles.iter().any(|(_, trouble)| wanted(trouble));
         match (self.answered, self.asked) {
-            (0, _) if self.troubles.is_empty() => None,
             (0, _) if failed(|trouble| matches!(trouble, ResolveError::TimedOut)) => Some(Resolution::TimedOut),
             (0, _) if failed(|trouble| matches!(trouble, ResolveError::Failed(_))) => Some(Resolution::Failed),
-            (0, _) => Some(Resolution::NotFound),
+            (0, _) if failed(|trouble| matches!(trouble, ResolveError::NotFound | ResolveError::NoAddress)) => {
+                Some(Resolution::NotFound)
+            }
+            (0, _) => None,
             _ if self.stale => Some(Resolution::Stale),
             (_, 0) => Some(Resolution::Cached),
             _ => Some(Resolution::Answered),
@@ -193,6 +195,9 @@ impl<'a> Candidates<'a> {
         // That a name does not exist holds for both families, whatever became of the other question.
         if has(|trouble| *trouble == ResolveError::NotFound).is_some() {
             return (Reason::Dns, format!("{host} does not exist (NXDOMAIN)"));
+        }
+        if let Some((_, trouble)) = has(|trouble| matches!(trouble, ResolveError::TooMany | ResolveError::Busy)) {
+            return (Reason::Limit, trouble.to_string());
         }
         if let Some((family, _)) = has(|trouble| *trouble == ResolveError::TimedOut) {
             return (

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use super::*;
 use crate::net::scripted::{Line, Script, found, ms, name, nothing, resolver, silence};
 
+const ASKER: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 const A: &str = "192.0.2.1";
 const B: &str = "192.0.2.2";
 const C: &str = "192.0.2.3";
@@ -79,6 +80,7 @@ async fn dialled_by(
     dial_through(
         network,
         resolver,
+        ASKER,
         &Host::Name(name("a.test")),
         Port::HTTPS,
         judge,
@@ -272,7 +274,7 @@ async fn a_rebinding_name_is_asked_once_per_family() {
 
 #[tokio::test(start_paused = true)]
 async fn dns_trouble_has_its_reasons() {
-    use ResolveError::{Failed, NoAddress, NotFound, TimedOut};
+    use ResolveError::{Busy, Failed, NoAddress, NotFound, TimedOut, TooMany};
     let failed = || Failed("DNS server 192.0.2.53:53: it answered \"Server Failure\"".into());
     for (v6, v4, reason, detail) in [
         (NotFound, NotFound, Reason::Dns, "a.test does not exist (NXDOMAIN)"),
@@ -306,6 +308,18 @@ async fn dns_trouble_has_its_reasons() {
             failed(),
             Reason::Dns,
             "a.test has no usable A records: DNS server 192.0.2.53:53: it answered \"Server Failure\"",
+        ),
+        (
+            TimedOut,
+            TooMany,
+            Reason::Limit,
+            "this client waits for too many names at once",
+        ),
+        (
+            Busy,
+            NoAddress,
+            Reason::Limit,
+            "the proxy waits for too many names at once",
         ),
     ] {
         let lines = move |_: &str, family| {
@@ -379,12 +393,12 @@ async fn a_literal_address_is_judged_and_dialled_without_a_question() {
     let resolver = resolver(|_, _| panic!("nobody is asked"));
     let host = Host::parse(format!("[{A6}]").as_bytes()).unwrap();
     let limits = Limits::within(Duration::ZERO);
-    let dialled = dial_through(&network, &resolver, &host, Port::HTTPS, &anything, &limits)
+    let dialled = dial_through(&network, &resolver, ASKER, &host, Port::HTTPS, &anything, &limits)
         .await
         .unwrap();
     assert_eq!((dialled.dns_took, dialled.connect_took), (ms(0), ms(7)));
     let judge = |_: IpAddr| Err(Reason::SelfAddress);
-    let error = dial_through(&network, &resolver, &host, Port::HTTPS, &judge, &limits)
+    let error = dial_through(&network, &resolver, ASKER, &host, Port::HTTPS, &judge, &limits)
         .await
         .unwrap_err();
     assert_eq!(error.reason, Reason::SelfAddress);
@@ -428,7 +442,7 @@ async fn a_real_socket_is_ready_for_a_tunnel() {
         Family::V4 => (ms(0), found(&["127.0.0.1"], 60)),
     });
     let limits = Limits::within(Duration::from_secs(10));
-    let dialled = dial(&resolver, &Host::Name(name("a.test")), port, &anything, &limits)
+    let dialled = dial(&resolver, ASKER, &Host::Name(name("a.test")), port, &anything, &limits)
         .await
         .unwrap();
     assert_eq!(dialled.address.to_string(), "127.0.0.1", "nobody listens on [::1]");

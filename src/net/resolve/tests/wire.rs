@@ -24,7 +24,7 @@ fn over(servers: &[&Stub], timeout: Duration) -> Resolver {
 }
 
 async fn addresses(resolver: &Resolver, of: &str, family: Family) -> Result<Vec<String>, ResolveError> {
-    let answer = resolver.lookup(&name(of), family).await?;
+    let answer = resolver.lookup(&name(of), family, ASKER).await?;
     Ok(answer.addresses.iter().map(ToString::to_string).collect())
 }
 
@@ -90,7 +90,7 @@ async fn aliases_are_followed_and_told() {
     })
     .await;
     let answer = over(&[&stub], PATIENT)
-        .lookup(&name("a.test"), Family::V4)
+        .lookup(&name("a.test"), Family::V4, ASKER)
         .await
         .unwrap();
     assert_eq!(*answer.aliases, [name("b.test"), name("c.test")]);
@@ -110,7 +110,7 @@ async fn aliases_that_the_server_does_not_follow_are_asked_for() {
     })
     .await;
     let answer = over(&[&stub], PATIENT)
-        .lookup(&name("a.test"), Family::V4)
+        .lookup(&name("a.test"), Family::V4, ASKER)
         .await
         .unwrap();
     assert_eq!(*answer.aliases, [name("b.test")]);
@@ -359,9 +359,14 @@ async fn a_burst_of_questions_is_answered() {
     let mut lookups = tokio::task::JoinSet::new();
     for number in 0..150 {
         let resolver = resolver.clone();
-        lookups.spawn(async move { addresses(&resolver, &format!("n{number}.test"), Family::V4).await });
+        let asker = client(number);
+        lookups.spawn(async move {
+            resolver
+                .lookup(&name(&format!("n{number}.test")), Family::V4, asker)
+                .await
+        });
     }
     while let Some(found) = lookups.join_next().await {
-        assert_eq!(found.unwrap().unwrap(), ["192.0.2.1"]);
+        assert_eq!(found.unwrap().unwrap().addresses[0].to_string(), "192.0.2.1");
     }
 }
