@@ -93,11 +93,12 @@ mod tests {
         let mut differences = String::new();
         for case in cases("valid") {
             let texts = texts(&case);
-            differences += &match load(&texts, now(), Generation(1), None) {
+            let difference = match load(&texts, now(), Generation(1), None) {
                 Err(problems) => format!("{}:\n{}", case.display(), render(&problems, &texts, false)),
                 Ok(loaded) if loaded.warnings.is_empty() => compare(&case, ""),
                 Ok(loaded) => compare(&case, &render(&loaded.warnings, &texts, false)),
             };
+            differences += &difference;
         }
         assert!(differences.is_empty(), "{differences}");
     }
