@@ -120,17 +120,21 @@ impl Question {
 
     /// The first answer that is no, or the last one; as the proxy would come to it.
     fn answer(&self, policy: &Policy, now: Timestamp) -> Explanation {
-        let request = explain(policy, now, &self.source, &self.ask);
+        let mut request = explain(policy, now, &self.source, &self.ask);
         let looked_at = match enforce(policy, now, &self.source, &self.ask).action {
             Action::Allow(inspect) => inspect != Inspect::Nothing,
             Action::Deny => false,
         };
-        if !looked_at {
-            return request;
+        if looked_at || !request.allowed {
+            let after = explain(policy, now, &self.source, &self.ask.clone().seeing(self.seen.clone()));
+            if looked_at {
+                // Of two that allow, the first one says what must follow.
+                return if after.allowed && !self.shown { request } else { after };
+            }
+            // The entry that helps speaks of the scheme that was asked for, not of the one that the port suggests.
+            request.suggestion = after.suggestion;
         }
-        let after = explain(policy, now, &self.source, &self.ask.clone().seeing(self.seen.clone()));
-        // Of two that allow, the first one says what must follow.
-        if after.allowed && !self.shown { request } else { after }
+        request
     }
 
     fn resolve(&self, policy: &Policy, now: Timestamp, dns: &settings::Dns) -> Vec<Resolved> {

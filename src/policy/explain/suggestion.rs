@@ -4,12 +4,13 @@
 
 use std::fmt;
 
+use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::address::{AddressClass, classify, translated};
 use crate::name::{Host, Port};
 use crate::policy::ask::{Ask, Seen, Source};
-use crate::policy::compiled::Policy;
+use crate::policy::compiled::{Policy, Workload};
 use crate::policy::gate::{Judge, Verdict, dialled};
 use crate::policy::reason::Reason;
 use crate::policy::rule::Scheme;
@@ -31,8 +32,12 @@ pub(super) fn suggestion_at(policy: &Policy, now: Option<Timestamp>, source: &So
     if never || is_denied(&judge, ask) {
         return None;
     }
+    // Whoever needs an address that is closed to everyone must decide that, not paste it.
+    if matches!(ask.host, Host::Address(_)) && address.is_some_and(|address| judge.is_closed(address)) {
+        return None;
+    }
     let mut entry = Entry {
-        from: policy.workload_of(source).map(ToString::to_string),
+        from: from(&judge, ask).ok()?,
         to: vec![destination(ask, &ask.host)],
         checks: Vec::new(),
     };
@@ -64,6 +69,29 @@ pub(super) fn suggestion_at(policy: &Policy, now: Option<Timestamp>, source: &So
         ));
     }
     Some(entry.to_string())
+}
+
+/// The proxy cannot tell the workload from others, so no entry for it would load.
+struct Unrecognisable;
+
+/// Whom the entry is for: the workload; or, where rules keep the host for others, this address alone; or everyone.
+fn from(judge: &Judge<'_>, ask: &Ask) -> Result<Option<String>, Unrecognisable> {
+    let Judge { policy, source, .. } = judge;
+    if let Some(name) = policy.workload_of(source) {
+        let known = |workload: &Workload| workload.port.is_some() || !workload.cidrs.is_empty();
+        let workload = policy.workload(name).filter(|workload| known(workload));
+        return workload
+            .map(|workload| Some(workload.name.to_string()))
+            .ok_or(Unrecognisable);
+    }
+    let others_only = matches!(
+        judge.verdict(ask),
+        Verdict::Deny {
+            reason: Reason::NoRuleForSource,
+            ..
+        }
+    );
+    Ok(others_only.then(|| IpNet::from(source.address).to_string()))
 }
 
 fn is_denied(judge: &Judge<'_>, ask: &Ask) -> bool {
