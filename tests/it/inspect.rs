@@ -257,3 +257,60 @@ fn http_in_a_tunnel_of_http_rules_must_be_http() {
     }
     assert_eq!(world.origins.http.received(), b"");
 }
+
+#[test]
+fn where_both_are_allowed_the_first_byte_tells() {
+    let origins = Origins::start();
+    let (upstream, port) = (&origins.http, origins.http.port());
+    let policy = format!(
+        "allow: [{{to: [\"https://both.allowed.test:{port}\", \"http://both.allowed.test:{port}\"], addresses: [127.0.0.0/8]}}]"
+    );
+    let proxy = Setup::new(&policy).dns(&origins.dns).start();
+    let target = format!("both.allowed.test:{port}");
+    let mut client = Client::tunnel(proxy.address(), &target);
+    client.send(format!("GET /x HTTP/1.1\r\nHost: {target}\r\n\r\n"));
+    assert_eq!(client.response().text(), format!("/x of {target}\n"));
+    drop(client);
+    let before = upstream.received();
+    let mut client = Client::tunnel(proxy.address(), &target);
+    client.send(Hello::sni("denied.test").bytes());
+    assert_eq!(alert(&client.read_to_end().0), Some(hello::ACCESS_DENIED));
+    assert_eq!(upstream.received(), before);
+    let mut client = Client::tunnel(proxy.address(), &target);
+    let hello = Hello::sni("both.allowed.test").bytes();
+    client.send(&hello);
+    client.finish();
+    client.read_to_end();
+    assert_eq!(upstream.received(), [before, hello].concat());
+}
+
+#[test]
+fn c08_behind_an_address_the_server_name_is_judged_by_itself() {
+    let upstream = Origin::echo();
+    let port = upstream.port();
+    let policy = |keys: &str| {
+        format!(
+            "allow:\n  - {{name: range, to: [\"tls://127.0.0.0/8:{port}\"], addresses: [127.0.0.0/8], sni: listed{keys}}}\n  - \
+             {{name: named, to: [\"https://api.allowed.test:{port}\"]}}\n"
+        )
+    };
+    let proxy = Setup::new(&policy("")).start();
+    let target = format!("127.0.0.1:{port}");
+    let cases = [
+        (Hello::sni("denied.test"), "deny sni_not_listed"),
+        (Hello::bare(), "deny no_sni"),
+        (Hello::sni("api.allowed.test"), "allow rule"),
+    ];
+    for (number, (hello, verdict)) in cases.into_iter().enumerate() {
+        let mut client = Client::tunnel(proxy.address(), &target);
+        client.send(hello.bytes());
+        client.finish();
+        client.read_to_end();
+        assert_eq!(proxy.nth_decision(number).verdict(), verdict);
+    }
+    proxy.reload(&policy(", no_sni: allow"));
+    let mut client = Client::tunnel(proxy.address(), &target);
+    let bare = Hello::bare().bytes();
+    client.send(&bare);
+    assert_eq!(client.read_exact(bare.len()), bare);
+}
