@@ -17,7 +17,9 @@ use crate::policy::expect::stranger;
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::problem::render_each;
 use crate::policy::yaml::typed::{listed, nearest};
-use crate::policy::{Action, Ask, Inspect, Policy, Problem, Scheme, Seen, Severity, Source, SourceText, Span, enforce};
+use crate::policy::{
+    Action, Ask, Inspect, Policy, Problem, Reason, Scheme, Seen, Severity, Source, SourceText, Span, enforce,
+};
 use crate::settings;
 use crate::source::PolicySource;
 
@@ -118,8 +120,17 @@ impl Question {
         })
     }
 
-    /// The first answer that is no, or the last one; as the proxy would come to it.
     fn answer(&self, policy: &Policy, now: Timestamp) -> Explanation {
+        let mut answer = self.judge(policy, now);
+        if self.stranger.is_some() && answer.reason == Reason::NoRuleForSource {
+            // Rules keep this host for others, and there is nobody here whom an entry could name.
+            answer.suggestion = None;
+        }
+        answer
+    }
+
+    /// The first answer that is no, or the last one; as the proxy would come to it.
+    fn judge(&self, policy: &Policy, now: Timestamp) -> Explanation {
         let mut request = explain(policy, now, &self.source, &self.ask);
         let looked_at = match enforce(policy, now, &self.source, &self.ask).action {
             Action::Allow(inspect) => inspect != Inspect::Nothing,

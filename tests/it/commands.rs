@@ -227,10 +227,28 @@ allowed: api.stripe.com:443 from trips
 denied: api.stripe.com:443 from a client that no rule names (--from says who)
   reason:  no_rule_for_source: rules name this host, but not for this client
   nearest: rule payments (policy.yaml:5): allowed only from trips
-  this entry under `allow:` would allow it:
-    - api.stripe.com
 ";
     assert_eq!((ended.code, &*ended.out), (1, said));
+
+    // The line speaks of what was asked for, not of what the port suggests, and of this client alone.
+    let line = |words: &[&str]| {
+        folder
+            .run(&[&["explain"], words].concat())
+            .out
+            .lines()
+            .last()
+            .unwrap()
+            .to_owned()
+    };
+    assert_eq!(
+        line(&["https://new.example.com:9999"]),
+        "    - tls://new.example.com:9999"
+    );
+    assert_eq!(line(&["tcp://new.example.com:443"]), "    - tcp://new.example.com:443");
+    assert_eq!(
+        line(&["--from", "10.9.9.9", "api.stripe.com"]),
+        "    - {from: [\"10.9.9.9/32\"], to: [api.stripe.com]}"
+    );
 }
 
 #[test]
