@@ -62,37 +62,45 @@ pub(super) fn read(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<Ex
             return None;
         }
     };
-    let from = match fields.value("from") {
-        None => None,
-        Some(node) => Some(testers(node, problems)?),
-    };
-    let mut of = Vec::new();
+    // Everything has its say before the entry fails.
+    let from = fields.value("from").map(|node| testers(node, problems));
     let what = if verdict == Verdict::Allow { "`allow`" } else { "`deny`" };
-    for item in one_or_more(wanted, what, problems)? {
-        let wanted = destination::read(item, destination::parse_exact, problems)?;
-        of.push(wanted.map(|(scheme, host, port)| Wanted { scheme, host, port }));
-    }
+    let items = one_or_more(wanted, what, problems)?;
+    let of: Vec<_> = items
+        .iter()
+        .map(|item| destination::read(item, destination::parse_exact, problems))
+        .collect();
+    let of = of
+        .into_iter()
+        .map(|wanted| Some(wanted?.map(|(scheme, host, port)| Wanted { scheme, host, port })))
+        .collect::<Option<_>>()?;
+    let from = match from {
+        None => None,
+        Some(testers) => Some(testers?),
+    };
     let value = Expectation { from, verdict, of };
     Some(At { value, at: node.at })
 }
 
 fn testers(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<Vec<At<Tester>>> {
-    let mut all = Vec::new();
-    for item in one_or_more(node, "`from`", problems)? {
-        let text = typed::text(item, "`from`", problems)?;
-        let value = match (text.parse(), address::network(text)) {
-            (Ok(address), _) => Tester::Address(address),
-            (Err(_), None) => Tester::Workload(text.into()),
-            (Err(_), Some(_)) => {
-                problems
-                    .error(item.at, format!("`{text}` is not one address"))
-                    .help("a test asks as a workload or as one address");
-                return None;
-            }
-        };
-        all.push(At { value, at: item.at });
-    }
-    Some(all)
+    let items = one_or_more(node, "`from`", problems)?;
+    let all: Vec<_> = items.iter().map(|item| tester(item, problems)).collect();
+    all.into_iter().collect()
+}
+
+fn tester(item: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<Tester>> {
+    let text = typed::text(item, "`from`", problems)?;
+    let value = match (text.parse(), address::network(text)) {
+        (Ok(address), _) => Tester::Address(address),
+        (Err(_), None) => Tester::Workload(text.into()),
+        (Err(_), Some(_)) => {
+            problems
+                .error(item.at, format!("`{text}` is not one address"))
+                .help("a test asks as a workload or as one address");
+            return None;
+        }
+    };
+    Some(At { value, at: item.at })
 }
 
 fn one_or_more<'n, 't>(node: &'n Node<'t>, what: &str, problems: &mut Problems<'_>) -> Option<&'n [Node<'t>]> {

@@ -204,12 +204,10 @@ fn from(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'_
         return Some(None);
     };
     let items = typed::list(node, "`from`", Empty::Refused, problems)?;
-    let mut all = Vec::with_capacity(items.len());
-    for item in items {
-        let value = peer(item, shared, problems)?;
-        all.push(At { value, at: item.at });
-    }
-    Some(Some(all))
+    // Each item has its say before the list fails.
+    let read = |item: &Node<'_>| peer(item, shared, problems).map(|value| At { value, at: item.at });
+    let all: Vec<_> = items.iter().map(read).collect();
+    all.into_iter().collect::<Option<_>>().map(Some)
 }
 
 fn peer(item: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Peer> {
