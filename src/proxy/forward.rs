@@ -85,7 +85,7 @@ pub(crate) async fn serve(
     if let Some(ready) = ready {
         exchanges.adopt(ready).await;
     }
-    let (mut client, buffer, cut) = run(&connection, &exchanges, strict).await;
+    let (mut client, buffer, cut) = run(&connection, &exchanges, &findings, strict).await;
     if cut || findings.was_cut_short() {
         client.abort();
         return Next::Closed;
@@ -129,7 +129,12 @@ pub(crate) async fn serve_origin(
 }
 
 /// Drives hyper to its end and takes the stream back. `true`: the exchange was cut.
-async fn run(connection: &Connection, exchanges: &Arc<Exchanges>, strict: Strict) -> (Client, BytesMut, bool) {
+async fn run(
+    connection: &Connection,
+    exchanges: &Arc<Exchanges>,
+    findings: &Findings,
+    strict: Strict,
+) -> (Client, BytesMut, bool) {
     let service = service_fn({
         let exchanges = Arc::clone(exchanges);
         move |request: Request<Incoming>| Box::pin(Arc::clone(&exchanges).serve(request))
@@ -146,7 +151,7 @@ async fn run(connection: &Connection, exchanges: &Arc<Exchanges>, strict: Strict
     let cut = loop {
         tokio::select! {
             biased;
-            () = connection.cut.notified() => if exchanges.is_cut() { break true },
+            () = connection.cut.notified() => if findings.is_cut() { break true },
             () = connection.proxy.draining.cancelled(), if !draining => {
                 draining = true;
                 Pin::new(&mut server).graceful_shutdown();

@@ -4,7 +4,7 @@
 
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BytesMut};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::client::Client;
 use super::session::Connection;
+use super::tracker::Tracked;
 use crate::policy::Reason;
 use crate::wire::Progress;
 use crate::wire::body::{BodyReader, BodyStep, Framing};
@@ -30,6 +31,10 @@ pub(crate) struct Strict {
     phase: Phase,
     /// A head must be complete by then.
     deadline: Option<Pin<Box<Sleep>>>,
+    /// hyper was told to wait for bytes, and must be told of those that come.
+    hyper_waits: bool,
+    /// The client has finished its side.
+    finished: bool,
     connection: Arc<Connection>,
     findings: Arc<Findings>,
 }
@@ -44,6 +49,10 @@ struct Found {
     head: Option<(RequestHead, Instant)>,
     stop: Option<Stop>,
     cut_short: bool,
+    /// The client has finished its side.
+    finished: bool,
+    /// The exchange under way. It holds itself; a finished one is no longer open.
+    exchange: Weak<Tracked>,
 }
 
 /// Why the stream ended before the client closed it.
@@ -86,6 +95,8 @@ impl Strict {
             passed: 0,
             phase,
             deadline: Some(Box::pin(sleep_until(connection.head_deadline(Instant::now())))),
+            hyper_waits: false,
+            finished: false,
             connection,
             findings: Arc::clone(&findings),
         };
@@ -138,6 +149,37 @@ impl Strict {
         }
     }
 
+    /// Reads what the client has sent. `false`: it has finished.
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        self.buffer.reserve(READ);
+        let before = self.buffer.len();
+        let read = pin!(self.client.read_buf(&mut self.buffer));
+        ready!(read.poll(cx))?;
+        if self.buffer.len() > before {
+            return Poll::Ready(Ok(true));
+        }
+        self.finished = true;
+        self.findings.client_finished();
+        Poll::Ready(Ok(false))
+    }
+
+    /// Reads ahead, so that the client's end is seen while hyper does not read: it does not between a request and the end
+    /// of its answer. What comes stays in the buffer, as much as fits.
+    ///
+    /// # Errors
+    /// The client has gone.
+    fn watch(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        while !self.finished && self.buffer.len() < READ {
+            let Poll::Ready(read) = self.poll_fill(cx) else { break };
+            read?;
+            if self.hyper_waits {
+                self.hyper_waits = false;
+                cx.waker().wake_by_ref();
+            }
+        }
+        Ok(())
+    }
+
     fn await_head(&mut self) {
         self.phase = Phase::Head {
             reader: HeadReader::new(self.form),
@@ -181,6 +223,31 @@ impl Findings {
         self.found().head.take()
     }
 
+    /// Notes which exchange is under way. Where the client has finished already, it is half closed from the start.
+    pub(crate) fn serves(&self, tracked: &Arc<Tracked>) {
+        let mut found = self.found();
+        found.exchange = Arc::downgrade(tracked);
+        if found.finished {
+            tracked.activity.half_close();
+        }
+    }
+
+    /// Whether the exchange under way was cut.
+    pub(crate) fn is_cut(&self) -> bool {
+        self.exchange().is_some_and(|tracked| tracked.cut_for().is_some())
+    }
+
+    fn client_finished(&self) {
+        self.found().finished = true;
+        if let Some(tracked) = self.exchange() {
+            tracked.activity.half_close();
+        }
+    }
+
+    fn exchange(&self) -> Option<Arc<Tracked>> {
+        self.found().exchange.upgrade()
+    }
+
     /// Why the stream ended, if it was not the client.
     pub(crate) fn stopped(&self) -> Option<Stop> {
         self.found().stop.clone()
@@ -204,6 +271,7 @@ impl Findings {
 impl AsyncRead for Strict {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, out: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        this.hyper_waits = false;
         loop {
             if this.passed > 0 {
                 let n = this.passed.min(out.remaining());
@@ -222,12 +290,12 @@ impl AsyncRead for Strict {
             if this.poll_deadline(cx).is_ready() {
                 continue;
             }
-            this.buffer.reserve(READ);
-            let before = this.buffer.len();
-            let read = pin!(this.client.read_buf(&mut this.buffer));
-            ready!(read.poll(cx))?;
-            if this.buffer.len() == before {
-                // The client has finished. Half a head or half a body is nothing that could be passed.
+            let Poll::Ready(read) = this.poll_fill(cx) else {
+                this.hyper_waits = true;
+                return Poll::Pending;
+            };
+            if !read? {
+                // Half a head or half a body is nothing that could be passed.
                 return Poll::Ready(Ok(()));
             }
         }
@@ -251,8 +319,11 @@ impl AsyncWrite for Strict {
         self.client.is_write_vectored()
     }
 
+    /// hyper flushes at the end of each turn, whatever it waits for: the place to look whether the client is still there.
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().client).poll_flush(cx)
+        let this = self.get_mut();
+        this.watch(cx)?;
+        Pin::new(&mut this.client).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -111,7 +111,7 @@ impl Activity {
     }
 
     /// Notes that one side has finished. The time without bytes counts from now.
-    pub(super) fn half_close(&self) {
+    pub fn half_close(&self) {
         if !self.half_closed.swap(true, Ordering::Relaxed) {
             self.touch();
         }

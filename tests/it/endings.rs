@@ -2,11 +2,15 @@
 //! Must not repeat what framings pass (`bodies`); here one side goes away, or answers with what cannot be passed on.
 //! Called by `tests/run`.
 
-use std::io::Write;
+use std::io::{self, Read, Write};
+use std::sync::{Mutex, mpsc};
 
+use serde_json::json;
+
+use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
 use crate::support::http::Message;
-use crate::support::origin::Origin;
+use crate::support::origin::{Origin, Tap};
 use crate::support::proxy::Proxy;
 use crate::support::setup::Setup;
 use crate::support::world::Origins;
@@ -20,8 +24,7 @@ struct Stage {
 
 impl Stage {
     fn with(answer: &'static str, reset: bool) -> Self {
-        let origins = Origins::start();
-        let origin = Origin::start("127.0.0.1:0", move |tap| {
+        Self::of(move |tap| {
             let mut request = Message::read_head(tap)?.unwrap();
             request.read_body(tap, false)?;
             tap.write_all(answer.as_bytes())?;
@@ -29,12 +32,30 @@ impl Stage {
                 tap.reset();
             }
             Ok(())
-        });
+        })
+    }
+
+    /// The origin reads a head, answers with these bytes, then says nothing more until it is left alone.
+    fn silent_after(answer: &'static str) -> Self {
+        Self::of(move |tap| {
+            Message::read_head(tap)?;
+            tap.write_all(answer.as_bytes())?;
+            tap.read_to_end(&mut Vec::new())?;
+            Ok(())
+        })
+    }
+
+    fn of(serve: impl Fn(&mut Tap) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        let origins = Origins::start();
+        let origin = Origin::start("127.0.0.1:0", serve);
         let policy = format!(
             "allow: [{{to: [\"http://plain.allowed.test:{}\"], addresses: [127.0.0.0/8]}}]",
             origin.port()
         );
-        let proxy = Setup::new(&policy).dns(&origins.dns).start();
+        let proxy = Setup::new(&policy)
+            .dns(&origins.dns)
+            .set("timeouts.half_close", json!("500ms"))
+            .start();
         Self { origins, origin, proxy }
     }
 
@@ -45,6 +66,16 @@ impl Stage {
             "{method} http://{host}/ HTTP/{version}\r\nHost: {host}\r\n{rest}"
         ));
         client
+    }
+
+    /// Waits until the origin has a whole head.
+    fn wait_request(&self) {
+        let whole = |bytes: &[u8]| bytes.windows(4).any(|end| end == b"\r\n\r\n");
+        let came = self
+            .origin
+            .connections
+            .wait(DEADLINE, |all| whole(&all.first()?.bytes).then_some(()));
+        came.expect("the request reaches the origin");
     }
 
     fn end(&self) -> String {
@@ -102,4 +133,65 @@ fn an_upload_that_the_client_breaks_off_is_the_clients_end() {
     assert_eq!(stage.proxy.nth_decision(0).verdict(), "allow rule");
     client.finish();
     assert_eq!(stage.end(), "client_reset");
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_exchange_at_once() {
+    let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
+    let pipelined = "\r\nGET http://plain.allowed.test/next HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n";
+    for (answer, rest) in [
+        ("", "\r\n"),
+        (begun, "\r\n"),
+        ("", pipelined),
+        ("", "Content-Length: 10\r\n\r\nhalf"),
+    ] {
+        let stage = Stage::silent_after(answer);
+        let client = stage.ask("GET", "1.1", rest);
+        stage.wait_request();
+        client.reset();
+        stage.origin.expect_end(0);
+        assert_eq!(stage.end(), "client_reset", "{rest}");
+        assert_eq!(stage.proxy.stop().verdicts(), ["allow rule"], "{rest}");
+    }
+}
+
+#[test]
+fn a_client_that_has_finished_waits_for_a_silent_server_no_longer_than_a_tunnel_would() {
+    let pipelined = "\r\nGET http://plain.allowed.test/next HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n";
+    for rest in ["\r\n", pipelined] {
+        let stage = Stage::silent_after("");
+        let mut client = stage.ask("GET", "1.1", rest);
+        client.finish();
+        assert_eq!(client.read_to_end(), (Vec::new(), Ending::Reset));
+        stage.origin.expect_end(0);
+        assert_eq!(stage.end(), "half_closed");
+    }
+}
+
+#[test]
+fn a_client_that_has_finished_still_gets_its_answers() {
+    let (tell, told) = mpsc::channel();
+    let told = Mutex::new(told);
+    let stage = Stage::of(move |tap| {
+        while let Some(request) = Message::read_head(tap)? {
+            told.lock().unwrap().recv().unwrap();
+            write!(
+                tap,
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n",
+                request.target().len()
+            )?;
+            tap.write_all(request.target().as_bytes())?;
+        }
+        Ok(())
+    });
+    let mut client = stage.ask("GET", "1.1", "\r\n");
+    let host = format!("plain.allowed.test:{}", stage.origin.port());
+    client.send(format!("GET http://{host}/next HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    client.finish();
+    stage.wait_request();
+    tell.send(()).unwrap();
+    assert_eq!(client.response().text(), "/");
+    tell.send(()).unwrap();
+    assert_eq!(client.response().text(), "/next");
+    assert_eq!(client.read_to_end().1, Ending::Closed);
 }

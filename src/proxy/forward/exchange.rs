@@ -4,7 +4,7 @@
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -40,8 +40,6 @@ pub(crate) struct Exchanges {
     scope: Scope,
     findings: Arc<Findings>,
     upstreams: Upstreams,
-    /// The exchange under way, to see whether it was cut. It holds itself; a finished one is no longer open.
-    current: Mutex<Weak<Tracked>>,
     switched: Mutex<Option<Switched>>,
 }
 
@@ -85,7 +83,6 @@ impl Exchanges {
             scope,
             findings,
             upstreams: Upstreams::default(),
-            current: Mutex::default(),
             switched: Mutex::default(),
         }
     }
@@ -104,12 +101,6 @@ impl Exchanges {
     /// The tunnel that this connection has become, if it has.
     pub(crate) fn switched(&self) -> Option<Switched> {
         lock(&self.switched).take()
-    }
-
-    pub(crate) fn is_cut(&self) -> bool {
-        lock(&self.current)
-            .upgrade()
-            .is_some_and(|tracked| tracked.cut_for().is_some())
     }
 
     /// Serves one request.
@@ -183,7 +174,7 @@ impl Exchanges {
             Err((reason, detail)) => return words(&case.deny(Stage::Address, reason, detail)),
         };
         let id = case.tracked.id;
-        *lock(&self.current) = Arc::downgrade(&case.tracked);
+        self.findings.serves(&case.tracked);
         let Some(allowed) = case.allow(Stage::Address, decision) else {
             return words(&self.trouble(id, Reason::Limit, "its record cannot be written"));
         };
