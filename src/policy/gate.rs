@@ -249,6 +249,11 @@ impl Judge<'_> {
             return verdict;
         };
         if dialled(ask).is_some_and(|address| self.is_closed(address)) {
+            // Where a rule opens this address, it is what was seen that failed.
+            let unseen = ask.clone().seeing(Seen::Nothing);
+            if matches!(self.verdict(&unseen), Verdict::Allow { .. }) {
+                return verdict;
+            }
             let reason = Reason::ForbiddenAddress;
             return Verdict::Deny { rule, reason };
         }

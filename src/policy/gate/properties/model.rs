@@ -37,6 +37,10 @@ impl Model<'_> {
         }
         let target = dialled(ask);
         if target.is_some_and(|target| classify(target) != AddressClass::Public || !self.around(target).is_empty()) {
+            let unseen = ask.clone().seeing(Seen::Nothing);
+            if self.verdict(&unseen, true).0.is_some() {
+                return (None, all);
+            }
             return (None, vec![Reason::ForbiddenAddress]);
         }
         let inner = ask
