@@ -45,8 +45,8 @@ pub enum Version {
 pub enum Target {
     /// `CONNECT host:port`.
     Connect { host: Host, port: Port },
-    /// `http://host[:port]/path`: the port is filled in.
-    Absolute { host: Host, port: Port },
+    /// `http://host[:port]/path`: the port is filled in. `bare` if neither path nor query followed the authority.
+    Absolute { host: Host, port: Port, bare: bool },
     /// `/path`; only where the client believes to speak to the server itself.
     Origin,
 }

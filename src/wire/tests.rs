@@ -195,7 +195,7 @@ fn same(head: &RequestHead, sent: &[u8], id: &str) {
         .map(|named| Authority::parse(named.as_str().as_bytes()).unwrap());
     match (&head.target, named) {
         (Target::Connect { host, port }, Some(named)) => assert_eq!((&named.host, named.port), (host, Some(*port))),
-        (Target::Absolute { host, port }, Some(named)) => {
+        (Target::Absolute { host, port, .. }, Some(named)) => {
             assert_eq!((&named.host, named.port.unwrap_or(Port::HTTP)), (host, *port));
             assert_eq!(parts.uri.scheme_str(), Some("http"));
         }

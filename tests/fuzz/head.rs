@@ -44,7 +44,7 @@ fn compare(head: &RequestHead, sent: &[u8]) {
     let named = named.map(|named| Authority::parse(named.as_str().as_bytes()).unwrap());
     match (&head.target, named) {
         (Target::Connect { host, port }, Some(named)) => assert_eq!((&named.host, named.port), (host, Some(*port))),
-        (Target::Absolute { host, port }, Some(named)) => {
+        (Target::Absolute { host, port, .. }, Some(named)) => {
             assert_eq!((&named.host, named.port.unwrap_or(Port::HTTP)), (host, *port));
         }
         (Target::Origin, None) => assert!(head.host.is_some()),

@@ -32,6 +32,26 @@ fn a_request_is_forwarded_in_origin_form() {
 }
 
 #[test]
+fn options_without_a_path_asks_about_the_whole_server() {
+    let world = World::start();
+    let host = format!("plain.allowed.test:{}", world.origins.http.port());
+    let rows = [
+        ("OPTIONS", "", "*"),
+        ("OPTIONS", "/", "/"),
+        ("OPTIONS", "?q", "/?q"),
+        ("GET", "", "/"),
+    ];
+    for (method, path, _) in rows {
+        let mut client = Client::connect(world.proxy.address());
+        client.send(format!("{method} http://{host}{path} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        client.response();
+    }
+    let requests = world.origins.http.requests();
+    let seen: Vec<_> = requests.iter().map(|seen| (seen.method(), seen.target())).collect();
+    assert_eq!(seen, rows.map(|(method, _, target)| (method, target)));
+}
+
+#[test]
 fn f10_every_request_is_judged_alone() {
     let world = World::start();
     let mut client = Client::connect(world.proxy.address());

@@ -9,7 +9,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{Either, Full};
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::upgrade::Upgraded;
@@ -137,7 +137,7 @@ impl Exchanges {
 
     fn destination(&self, case: &mut Case, head: &RequestHead) -> Result<(Host, Port), (Reason, Option<&'static str>)> {
         match (&self.scope, &head.target, &head.host) {
-            (Scope::Proxy, Target::Absolute { host, port }, _) => Ok((host.clone(), *port)),
+            (Scope::Proxy, Target::Absolute { host, port, .. }, _) => Ok((host.clone(), *port)),
             (Scope::Proxy, ..) => Err((Reason::NotProxyRequest, None)),
             (_, _, None) => Err((Reason::BadHost, Some("the request has no Host field"))),
             (Scope::Transparent(listener), _, Some(Authority { host, port })) => {
@@ -265,11 +265,14 @@ impl Exchanges {
         exchange: &Arc<Exchange>,
     ) -> Request<Upload> {
         let (mut parts, body) = request.into_parts();
-        let path = parts
-            .uri
-            .path_and_query()
-            .cloned()
-            .unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let whole_server =
+            parts.method == Method::OPTIONS && matches!(head.target, Target::Absolute { bare: true, .. });
+        let path = match parts.uri.path_and_query() {
+            // The one form in which a server is asked about itself (RFC 9112, section 3.2.4).
+            _ if whole_server => PathAndQuery::from_static("*"),
+            Some(path) => path.clone(),
+            None => PathAndQuery::from_static("/"),
+        };
         parts.uri = Uri::from(path);
         parts.version = http::Version::HTTP_11;
         fields::strip_hop_by_hop(&mut parts.headers);

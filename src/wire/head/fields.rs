@@ -114,7 +114,7 @@ fn check_host(target: &Target, host: Option<&Authority>) -> Result<(), HeadRejec
     let same = match target {
         // Clients leave out the port here; another one is another destination.
         Target::Connect { host: asked, port } => *asked == host.host && host.port.is_none_or(|named| named == *port),
-        Target::Absolute { host: asked, port } => *asked == host.host && host.port.unwrap_or(Port::HTTP) == *port,
+        Target::Absolute { host: asked, port, .. } => *asked == host.host && host.port.unwrap_or(Port::HTTP) == *port,
         Target::Origin => true,
     };
     if same {

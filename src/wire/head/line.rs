@@ -135,7 +135,8 @@ fn read_target(target: &[u8], form: Form) -> Result<Target, HeadReject> {
     let Authority { host, port } = Authority::parse(authority).map_err(bad_authority)?;
     check_path(path)?;
     let port = port.unwrap_or(Port::HTTP);
-    Ok(Target::Absolute { host, port })
+    let bare = path.is_empty();
+    Ok(Target::Absolute { host, port, bare })
 }
 
 /// What may stand in a path and a query: visible ASCII without what no URI holds. Braces, brackets, `^` and `|` belong

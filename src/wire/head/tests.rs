@@ -211,7 +211,7 @@ fn say(progress: &Progress<RequestHead, HeadReject>) -> String {
     };
     let host = head.host.as_ref().map(ToString::to_string);
     let place = match &head.target {
-        Target::Connect { host, port } | Target::Absolute { host, port } => format!("{host}:{port}"),
+        Target::Connect { host, port } | Target::Absolute { host, port, .. } => format!("{host}:{port}"),
         Target::Origin => host.clone().unwrap(),
     };
     let framing = match head.framing {
