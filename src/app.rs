@@ -2,6 +2,7 @@
 //! Must not read policy files or print; it wires state, proxy, admin and the policy watch together.
 //! Called by the `run` command, and by nothing else.
 
+mod fit;
 mod ports;
 mod shutdown;
 mod upkeep;
@@ -19,10 +20,11 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use self::fit::unfit;
 use self::ports::WorkloadPorts;
-pub(crate) use self::ports::taken;
 use crate::admin;
 use crate::net::{self, Resolver};
+use crate::policy::render;
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, accept};
 use crate::proxy::session::Front;
@@ -73,7 +75,7 @@ pub enum StartError {
     Certificates { name: String, cause: String },
     #[error("dns: {0}")]
     Dns(String),
-    #[error("workload ports: {0}")]
+    #[error("workload ports that cannot be had\n{0}")]
     Ports(String),
     #[error("the system gives no {what}: {cause}")]
     System { what: &'static str, cause: io::Error },
@@ -92,6 +94,7 @@ impl App {
             Resolver::new(&settings.dns).map_err(|error| vec![StartError::Dns(error.to_string())])?
         };
         let now = Timestamp::now();
+        let texts = compiled.texts.clone();
         let (state, watch) = source.start(compiled, now);
         let metrics = Metrics::new(now);
         metrics.policy_in_force(state.policy().generation(), now);
@@ -150,16 +153,17 @@ impl App {
             }
         };
         let (admin, health) = (bind_page("admin", settings.admin), bind_page("health", settings.health));
-        let fixed = listening.iter().map(|socket| socket.address.port()).collect();
+        let fixed = listening.iter();
+        let fixed = fixed.map(|socket| (socket.address.port(), Arc::clone(&socket.name)));
         let explicit = settings
             .listeners
             .iter()
             .zip(&bound)
             .find(|(listener, _)| is_explicit(&listener.mode));
-        let mut ports = WorkloadPorts::new(Arc::clone(&proxy), data.handle().clone(), fixed, explicit);
+        let mut ports = WorkloadPorts::new(Arc::clone(&proxy), data.handle().clone(), fixed.collect(), explicit);
         match ports.open(&proxy.state.policy()) {
             Ok(opened) => listening.extend(opened),
-            Err(refused) => problems.extend(refused.into_iter().map(|problem| StartError::Ports(problem.message))),
+            Err(refused) => problems.push(StartError::Ports(render(&refused, &texts, false))),
         }
         let (Some(admin), Some(health), true) = (admin, health, problems.is_empty()) else {
             return Err(problems);
@@ -200,33 +204,24 @@ impl App {
     /// # Errors
     /// Signals cannot be caught.
     pub fn run(self) -> io::Result<()> {
-        let Self {
-            data,
-            control,
-            settings,
-            proxy,
-            bound,
-            ports,
-            admin,
-            health,
-            readiness,
-            watch,
-            listening: _,
-        } = self;
+        let (data, proxy, readiness) = (self.data, self.proxy, self.readiness);
         let closed = CancellationToken::new();
         let stop = CancellationToken::new();
-        let sessions = ports.sessions();
+        let sessions = self.ports.sessions();
         let clock = proxy.clock.clone();
         data.spawn(clock.run());
-        data.spawn(upkeep::sweep(Arc::clone(&proxy), settings.clone(), stop.clone()));
+        data.spawn(upkeep::sweep(Arc::clone(&proxy), self.settings.clone(), stop.clone()));
         data.spawn(upkeep::refresh_certificates(
-            bound.iter().filter_map(|bound| bound.certificates.clone()).collect(),
+            self.bound
+                .iter()
+                .filter_map(|bound| bound.certificates.clone())
+                .collect(),
             stop.clone(),
         ));
-        for bound in bound {
+        for bound in self.bound {
             data.spawn(accept(Arc::clone(&proxy), bound, sessions.clone(), closed.clone()));
         }
-        let ended = control.block_on(async {
+        let ended = self.control.block_on(async {
             let mut signals = shutdown::Signals::new()?;
             let pages = admin::Pages {
                 state: Arc::clone(&proxy.state),
@@ -237,21 +232,20 @@ impl App {
                     Arc::new(move || proxy.tracker.live())
                 },
             };
-            tokio::spawn(admin::serve_admin(pages.clone(), admin, stop.clone()));
-            tokio::spawn(admin::serve_health(pages, health, stop.clone()));
-            let ports = ports.serve();
-            tokio::spawn(watch.run(ports, stop.clone()));
+            tokio::spawn(admin::serve_admin(pages.clone(), self.admin, stop.clone()));
+            tokio::spawn(admin::serve_health(pages, self.health, stop.clone()));
+            tokio::spawn(self.watch.run(self.ports.serve(), stop.clone()));
             readiness.listeners_bound();
             readiness.policy_in_force();
             signals.next().await;
             tracing::info!(
                 "shutting down: no new connections; open tunnels have {:?}",
-                settings.timeouts.drain
+                self.settings.timeouts.drain
             );
             readiness.drain();
             closed.cancel();
             proxy.draining.cancel();
-            drain(&proxy, &sessions, settings.timeouts.drain, &mut signals).await;
+            drain(&proxy, &sessions, self.settings.timeouts.drain, &mut signals).await;
             io::Result::Ok(())
         });
         stop.cancel();

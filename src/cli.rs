@@ -54,8 +54,14 @@ pub fn main() -> ExitCode {
 /// Says why there is nothing to work with.
 fn refuse(rejected: &Rejected, terminal: &mut Terminal) -> Exit {
     terminal.say(&rejected.render(terminal.colour));
-    match rejected.cause {
-        Cause::Unreadable => Exit::Unusable,
-        Cause::Invalid | Cause::Unfit => Exit::No,
+    rejected.cause.into()
+}
+
+impl From<Cause> for Exit {
+    fn from(cause: Cause) -> Self {
+        match cause {
+            Cause::Unreadable => Self::Unusable,
+            Cause::Invalid | Cause::Unfit => Self::No,
+        }
     }
 }

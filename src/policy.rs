@@ -26,7 +26,7 @@ pub use changes::{Changes, changes};
 pub use compiled::{Mode, Policy, Workload};
 pub use explain::{Explanation, explain, suggestion};
 pub use gate::{enforce, expected, gate};
-pub use load::{Loaded, load};
+pub use load::{Loaded, load, problems_of_part};
 pub use presets::builtin;
 pub use problem::{Problem, Severity, SourceText, Span, render};
 pub use reason::Reason;

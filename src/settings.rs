@@ -16,8 +16,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::name::{Host, Port};
+use crate::policy::problem::At;
 
-pub use load::{Inputs, load};
+pub use load::{Inputs, Refused, load};
 
 /// All settings, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,6 +71,15 @@ pub struct Tls {
     pub key: PathBuf,
     /// With it, clients must present a certificate that it signed.
     pub client_ca: Option<PathBuf>,
+    pub at: TlsPlaces,
+}
+
+/// Where the settings file names the files of a [`Tls`]; no part of what it says.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TlsPlaces {
+    pub cert: At<()>,
+    pub key: At<()>,
+    pub client_ca: At<()>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -16,6 +16,8 @@ use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{self, Generation, Loaded, Policy, Problem, Severity, SourceText};
 use crate::state::State;
 
+use files::Gathered;
+
 pub use watch::{Adopt, Outcome, Watch};
 
 /// Where the policy comes from.
@@ -41,7 +43,7 @@ pub struct Compiled {
 impl PolicySource {
     /// Reads and compiles everything for the first time.
     pub fn compile(&self, now: Timestamp) -> Result<Compiled, Rejected> {
-        compile(self.read()?, now, Generation(1), None)
+        compile(self.read(), now, Generation(1), None)
     }
 
     /// Puts the first policy in force. The [`Watch`] goes on from exactly these texts.
@@ -50,9 +52,12 @@ impl PolicySource {
         (state.clone(), Watch::new(self, state, &compiled.texts))
     }
 
-    fn read(&self) -> Result<Vec<SourceText>, Rejected> {
+    fn read(&self) -> Gathered {
         match self {
-            Self::Builtin => Ok(vec![policy::builtin().0]),
+            Self::Builtin => Gathered {
+                texts: vec![policy::builtin().0],
+                problems: Vec::new(),
+            },
             Self::Files(paths) => files::read(paths),
         }
     }
@@ -76,12 +81,21 @@ fn bug(texts: Vec<SourceText>) -> Rejected {
     }
 }
 
+/// What cannot be read refuses the whole set, together with everything that is wrong in the rest of it.
 fn compile(
-    texts: Vec<SourceText>,
+    Gathered { texts, mut problems }: Gathered,
     now: Timestamp,
     generation: Generation,
     previous: Option<&Policy>,
 ) -> Result<Compiled, Rejected> {
+    if !problems.is_empty() {
+        problems.extend(policy::problems_of_part(&texts));
+        return Err(Rejected {
+            cause: Cause::Unreadable,
+            problems,
+            texts,
+        });
+    }
     match policy::load(&texts, now, generation, previous) {
         Ok(Loaded {
             policy,

@@ -9,7 +9,6 @@ use serde::Serialize;
 
 use super::query::{Pairs, Refused, Values};
 use super::{Pages, page as pages};
-use crate::name::Port;
 use crate::policy::rule::{Effect, From, Rule, SniCheck};
 use crate::policy::{Mode, Policy};
 use crate::state::State;
@@ -150,7 +149,7 @@ impl Workload {
     fn new(workload: &crate::policy::Workload) -> Self {
         Self {
             name: workload.name.to_string(),
-            port: workload.port.map(Port::number),
+            port: workload.port.map(|port| port.value.number()),
             cidrs: workload.cidrs.iter().map(ToString::to_string).collect(),
         }
     }

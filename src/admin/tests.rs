@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::name::{Host, HostPattern, Port};
 use crate::policy::compiled::Parts;
+use crate::policy::problem::{At, Place};
 use crate::policy::rule::{Effect, From, HostMatch, Peer, Position, Rule, SniCheck};
 use crate::policy::{Destination, Generation, Policy, Reason, Scheme, Workload};
 use crate::settings::{Log, LogFormat, LoggedDecisions};
@@ -461,7 +462,10 @@ fn policy() -> Policy {
         rules: (0..RULES).map(rule).collect(),
         workloads: vec![Workload {
             name: "trips".into(),
-            port: Port::new(3201),
+            port: Port::new(3201).map(|value| At {
+                value,
+                at: Place::default(),
+            }),
             cidrs: Vec::new(),
         }],
         files: vec!["policy.yaml".into()],

@@ -2,7 +2,7 @@
 //! Must not close a port before the policy that drops it is in force, nor serve one before its policy is.
 //! Called by the app at start, and by the policy watch around every reload.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Listening;
+use super::fit::{self, Fixed};
 use crate::net;
-use crate::policy::{Policy, Problem, Severity};
+use crate::policy::{Policy, Problem};
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, accept};
 use crate::proxy::session::Front;
@@ -29,7 +30,7 @@ pub(super) struct WorkloadPorts {
     data: Handle,
     sessions: TaskTracker,
     /// Ports of the settings' own listeners.
-    fixed: HashSet<u16>,
+    fixed: Fixed,
     /// Workload ports are explicit listeners beside the first explicit one: same address, same certificates.
     ip: IpAddr,
     mode: Mode,
@@ -56,7 +57,7 @@ impl WorkloadPorts {
     pub(super) fn new(
         proxy: Arc<Proxy>,
         data: Handle,
-        fixed: HashSet<u16>,
+        fixed: Fixed,
         beside: Option<(&settings::Listener, &Bound)>,
     ) -> Self {
         let (ip, mode, certificates) = match beside {
@@ -111,20 +112,20 @@ impl WorkloadPorts {
     }
 
     fn bind(&self, policy: &Policy) -> Result<Prepared, Vec<Problem>> {
-        let wanted: HashMap<u16, Arc<str>> = policy
-            .workloads()
-            .iter()
-            .filter_map(|workload| Some((workload.port?.number(), Arc::clone(&workload.name))))
-            .collect();
-        let mut problems = taken(policy, &self.fixed);
+        let mut problems = fit::taken(policy, &self.fixed);
+        let mut wanted = HashMap::new();
         let mut bound = Vec::new();
         let _in = self.data.enter();
-        let free = |port: &u16| !self.open.contains_key(port) && !self.fixed.contains(port);
-        for (port, workload) in wanted.iter().filter(|(port, _)| free(port)) {
-            let address = SocketAddr::new(self.ip, *port);
-            match net::listen::bind(address, &[]) {
-                Ok(listener) => bound.push((*port, listener)),
-                Err(error) => problems.push(problem(policy, workload, *port, &error.to_string())),
+        for workload in policy.workloads() {
+            let Some(port) = workload.port else { continue };
+            let number = port.value.number();
+            wanted.insert(number, Arc::clone(&workload.name));
+            if self.open.contains_key(&number) || self.fixed.contains_key(&number) {
+                continue;
+            }
+            match net::listen::bind(SocketAddr::new(self.ip, number), &[]) {
+                Ok(listener) => bound.push((number, listener)),
+                Err(error) => problems.push(fit::port_problem(policy, &workload.name, port, &error.to_string())),
             }
         }
         if problems.is_empty() {
@@ -171,7 +172,7 @@ impl WorkloadPorts {
         }
         self.proxy
             .own
-            .listen_on(self.fixed.iter().chain(self.open.keys()).copied());
+            .listen_on(self.fixed.keys().chain(self.open.keys()).copied());
     }
 
     fn front(&self, workload: &Arc<str>) -> Arc<Front> {
@@ -237,26 +238,5 @@ impl Adopt for Serving {
             Outcome::Refused(_) => metrics.reload_refused(),
             Outcome::Restored => metrics.reload_restored(),
         }
-    }
-}
-
-/// The workloads whose port a listener of the settings has.
-pub(crate) fn taken(policy: &Policy, fixed: &HashSet<u16>) -> Vec<Problem> {
-    let ports = policy.workloads().iter();
-    let ports = ports.filter_map(|workload| Some((workload.port?.number(), workload)));
-    let taken = ports.filter(|(port, _)| fixed.contains(port));
-    taken
-        .map(|(port, workload)| problem(policy, &workload.name, port, "a listener of the settings has this port"))
-        .collect()
-}
-
-fn problem(policy: &Policy, workload: &str, port: u16, cause: &str) -> Problem {
-    Problem {
-        severity: Severity::Error,
-        file: policy.files().first().cloned().unwrap_or_else(|| "policy".into()),
-        span: None,
-        message: format!("workload `{workload}` cannot have port {port}: {cause}"),
-        label: String::new(),
-        help: Some("give the workload a port that nothing else on this host listens on".to_owned()),
     }
 }

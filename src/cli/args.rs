@@ -17,7 +17,10 @@ use clap_complete::Shell;
     args_conflicts_with_subcommands = true,
     disable_help_subcommand = true
 )]
-#[command(after_help = "Exit codes: 0 yes, valid, allowed; 1 no, invalid, denied; 2 wrong usage or unreadable input.")]
+#[command(
+    after_help = "Exit codes: 0 yes, valid, allowed; 1 no, invalid, denied, cannot start; 2 wrong usage or unreadable \
+                  input, also where other input is invalid."
+)]
 pub(super) struct Args {
     #[command(subcommand)]
     pub(super) command: Option<Command>,
@@ -32,6 +35,9 @@ pub(super) enum Command {
     /// Compile the settings and the policy, lint them and run the policy's own `expect` rows
     Check(CheckArgs),
     /// Say whether a destination is allowed, by which rule, or what is missing
+    #[command(
+        after_help = "Exit codes: 0 allowed; 1 denied; 2 no answer: wrong usage, unreadable or invalid settings or policy."
+    )]
     Explain(ExplainArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },

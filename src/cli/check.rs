@@ -2,27 +2,26 @@
 //! Must not judge by itself: it calls what `run` and every reload call, and prints what they say.
 //! Called by [`super::main`].
 
-use std::collections::HashSet;
-
 use jiff::Timestamp;
 use serde_json::json;
 
-use crate::app;
-use crate::policy::problem::{Cause, Rejected};
-use crate::policy::{Policy, Problem, Severity, SourceText, problem};
-use crate::proxy::tls::Certificates;
-use crate::settings::{Mode, Settings};
-use crate::source::PolicySource;
+use crate::policy::problem::{self, Cause, Rejected};
+use crate::policy::{Problem, SourceText};
+use crate::source::{Compiled, PolicySource};
 
 use super::Exit;
-use super::args::{CheckArgs, FileArgs, Output};
+use super::args::{CheckArgs, Output};
 use super::output::Terminal;
 
 /// Checks settings and policy.
 pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
-    let Some(findings) = Findings::of(&args.files) else {
-        terminal.say(NOTHING);
-        return Exit::Unusable;
+    let findings = match args.files.read_to_serve(Timestamp::now()) {
+        Ok(given) if given.source == PolicySource::Builtin => {
+            terminal.say(NOTHING);
+            return Exit::Unusable;
+        }
+        Ok(given) => Findings::of_valid(given.compiled),
+        Err(rejected) => Findings::of_rejected(rejected),
     };
     let exit = findings.exit(args.deny_warnings);
     match args.output {
@@ -48,7 +47,7 @@ pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
 #[derive(Default)]
 struct Findings {
     /// Why something was rejected, the settings or the policy.
-    causes: Vec<Cause>,
+    cause: Option<Cause>,
     problems: Vec<Problem>,
     texts: Vec<SourceText>,
     rules: usize,
@@ -57,88 +56,37 @@ struct Findings {
 }
 
 impl Findings {
-    /// `None` where no policy file is named or there.
-    fn of(files: &FileArgs) -> Option<Self> {
-        let mut findings = Self::default();
-        let (source, settings) = match files.read() {
-            Ok(given) => (given.source, Some(given.settings)),
-            // Without settings only the command line says where the policy is.
-            Err(rejected) => {
-                findings.reject(rejected);
-                if files.policy.is_empty() {
-                    return Some(findings);
-                }
-                (PolicySource::Files(files.policy.as_slice().into()), None)
-            }
-        };
-        if source == PolicySource::Builtin {
-            return None;
-        }
-        let compiled = source.compile(Timestamp::now());
-        if let Some(settings) = &settings {
-            findings.fit(settings, compiled.as_ref().ok().map(|compiled| &compiled.policy));
-        }
-        match compiled {
-            Ok(compiled) => {
-                findings.rules = compiled.policy.rules().len();
-                findings.problems.extend(compiled.warnings);
-                findings.texts.extend(compiled.texts);
-                findings.not_carried = compiled.not_carried;
-            }
-            Err(rejected) => findings.reject(rejected),
-        }
-        Some(findings)
-    }
-
-    /// What neither the settings nor the policy can know alone, as far as it shows without binding a socket.
-    fn fit(&mut self, settings: &Settings, policy: Option<&Policy>) {
-        let listeners = settings.listeners.iter();
-        let binds = listeners
-            .map(|listener| listener.bind)
-            .chain([settings.admin, settings.health]);
-        let fixed: HashSet<u16> = binds.map(|bind| bind.port()).collect();
-        let mut problems = policy.map(|policy| app::taken(policy, &fixed)).unwrap_or_default();
-        for listener in &settings.listeners {
-            let Mode::Explicit { tls: Some(tls) } = &listener.mode else {
-                continue;
-            };
-            if let Err(bad) = Certificates::load(tls) {
-                problems.push(Problem {
-                    severity: Severity::Error,
-                    file: tls.cert.display().to_string().into(),
-                    span: None,
-                    message: format!("listener `{}`: {bad}", listener.name),
-                    label: String::new(),
-                    help: None,
-                });
-            }
-        }
-        if !problems.is_empty() {
-            self.causes.push(Cause::Unfit);
-            self.problems.extend(problems);
+    fn of_valid(compiled: Compiled) -> Self {
+        Self {
+            cause: None,
+            rules: compiled.policy.rules().len(),
+            problems: compiled.warnings,
+            texts: compiled.texts,
+            not_carried: compiled.not_carried,
         }
     }
 
-    fn reject(&mut self, Rejected { cause, problems, texts }: Rejected) {
-        self.causes.push(cause);
-        self.problems.extend(problems);
-        self.texts.extend(texts);
+    fn of_rejected(Rejected { cause, problems, texts }: Rejected) -> Self {
+        Self {
+            cause: Some(cause),
+            problems,
+            texts,
+            ..Self::default()
+        }
     }
 
     fn exit(&self, deny_warnings: bool) -> Exit {
-        if self.causes.contains(&Cause::Unreadable) {
-            Exit::Unusable
-        } else if !self.causes.is_empty() || (deny_warnings && !self.problems.is_empty()) {
-            Exit::No
-        } else {
-            Exit::Yes
+        match self.cause {
+            Some(cause) => cause.into(),
+            None if deny_warnings && !self.problems.is_empty() => Exit::No,
+            None => Exit::Yes,
         }
     }
 
     /// `2 errors, 1 warning in 3 files`, or `valid: 12 rules in 1 file`.
     fn summary(&self) -> String {
         let mut parts = Vec::new();
-        if self.causes.is_empty() {
+        if self.cause.is_none() {
             parts.push(format!("valid: {}", counted(self.rules, "rule")));
         }
         if !self.problems.is_empty() {

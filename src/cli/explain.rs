@@ -21,26 +21,29 @@ use crate::policy::{
     Action, Ask, Inspect, Policy, Problem, Reason, Scheme, Seen, Severity, Source, SourceText, Span, enforce,
 };
 use crate::settings;
-use crate::source::PolicySource;
+use crate::source::{Compiled, PolicySource};
 
 use super::Exit;
 use super::args::{ExplainArgs, Output};
+use super::inputs::Given;
 use super::output::Terminal;
 
 /// Explains one destination.
 pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -> Exit {
     let now = Timestamp::now();
-    let given = args.files.read();
-    let ready = given.and_then(|given| given.source.compile(now).map(|compiled| (given, compiled)));
-    let (given, policy) = match ready {
-        Ok((given, compiled)) => (given, compiled.policy),
+    let Given {
+        settings,
+        source,
+        compiled: Compiled { policy, .. },
+    } = match args.files.read(now) {
+        Ok(given) => given,
         // 1 is for "denied"; without a policy there is no answer.
         Err(rejected) => {
             super::refuse(&rejected, terminal);
             return Exit::Unusable;
         }
     };
-    let question = Question::read(args, &policy, given.source == PolicySource::Builtin);
+    let question = Question::read(args, &policy, source == PolicySource::Builtin);
     let question = match question {
         Ok(question) => question,
         Err(problem) => {
@@ -49,7 +52,7 @@ pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -
         }
     };
     let mut answer = question.answer(&policy, now);
-    let resolved = (args.resolve && answer.allowed).then(|| question.resolve(&policy, now, &given.settings.dns));
+    let resolved = (args.resolve && answer.allowed).then(|| question.resolve(&policy, now, &settings.dns));
     let reachable = resolved
         .as_ref()
         .is_none_or(|resolved| resolved.iter().any(Resolved::is_good));

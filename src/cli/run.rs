@@ -7,8 +7,8 @@ use tracing::{error, info};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::app::App;
-use crate::policy::problem::{Rejected, render_each};
-use crate::source::{Compiled, PolicySource};
+use crate::policy::problem::render_each;
+use crate::source::PolicySource;
 use crate::telemetry::init_log;
 
 use super::Exit;
@@ -19,8 +19,12 @@ use super::welcome::welcome;
 
 /// Runs the proxy until SIGTERM or SIGINT.
 pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
-    let (Given { settings, source }, compiled) = match first(args) {
-        Ok(first) => first,
+    let Given {
+        settings,
+        source,
+        compiled,
+    } = match args.files.read_to_serve(Timestamp::now()) {
+        Ok(given) => given,
         Err(rejected) => return super::refuse(&rejected, terminal),
     };
     if let Err(problem) = init_log(LevelFilter::INFO) {
@@ -65,10 +69,4 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
             Exit::No
         }
     }
-}
-
-fn first(args: &RunArgs) -> Result<(Given, Compiled), Rejected> {
-    let given = args.files.read()?;
-    let compiled = given.source.compile(Timestamp::now())?;
-    Ok((given, compiled))
 }

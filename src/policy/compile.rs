@@ -251,7 +251,7 @@ fn closed(cluster: &Cluster) -> Vec<IpNet> {
 fn known(workload: &document::Workload) -> Workload {
     Workload {
         name: Arc::clone(&workload.name),
-        port: workload.port.map(|port| port.value),
+        port: workload.port,
         cidrs: workload.cidrs.iter().map(|network| network.value).collect(),
     }
 }

@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::ask::Source;
 use super::index::Index;
+use super::problem::At;
 use super::rule::{Generation, Position, Rule, RuleId};
 use crate::name::Port;
 
@@ -31,8 +32,8 @@ pub struct Parts {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Workload {
     pub name: Arc<str>,
-    /// Its own explicit listener.
-    pub port: Option<Port>,
+    /// Its own explicit listener, and where the files say so.
+    pub port: Option<At<Port>>,
     pub cidrs: Vec<IpNet>,
 }
 

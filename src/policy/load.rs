@@ -58,6 +58,19 @@ pub fn load(
     })
 }
 
+/// What is wrong in those files of a set that could be read, where others could not: whatever seems to be missing may
+/// stand in the others, and nothing is said about it.
+pub fn problems_of_part(texts: &[SourceText]) -> Vec<Problem> {
+    if texts.is_empty() {
+        return Vec::new();
+    }
+    let mut problems = Problems::new(texts);
+    problems.cut_short();
+    let document = Document::read_noting(&mut problems);
+    compile(document, &mut problems);
+    problems.into_sorted()
+}
+
 #[cfg(test)]
 mod tests {
     use std::fs;

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use config::{Map, Value, ValueKind};
 
 use crate::name::{Authority, Host, Port};
-use crate::policy::problem::Place;
+use crate::policy::problem::{At, Place};
 use crate::policy::yaml::typed::{listed, nearest};
 
 use super::read::{Reader, key_place, not_yet, value_place};
 use super::report::Complaint;
 use super::value::{self, Written, wrong_type};
-use super::{Listener, Mode, Tls, UpstreamPort};
+use super::{Listener, Mode, Tls, TlsPlaces, UpstreamPort};
 
 /// Reads all entries, and refuses two that would listen on one address.
 pub(super) fn read(
@@ -32,24 +32,22 @@ pub(super) fn read(
     let mut names = HashSet::new();
     let mut taken = Taken::default();
     let mut listeners = Vec::new();
-    for item in &items {
-        let Some(Entry {
-            listener,
-            name_at,
-            bind_at,
-        }) = entry(reader, item)
-        else {
-            continue;
-        };
-        if !names.insert(listener.name.clone()) {
-            let message = format!("two listeners are named `{}`", listener.name);
+    for (number, item) in (1..).zip(&items) {
+        let Entry { listener, name, bind } = entry(reader, item);
+        if let Some((name, at)) = &name
+            && !names.insert(Arc::clone(name))
+        {
+            let message = format!("two listeners are named `{name}`");
             let help = "give each a name of its own; it stands in records and metrics";
-            reader.note(name_at, Complaint::new(message, "taken above", help));
+            reader.note(*at, Complaint::new(message, "taken above", help));
         }
-        if let Some(complaint) = taken.claim(&listener.name, listener.bind) {
-            reader.note(bind_at, complaint);
+        if let Some((bind, at)) = bind {
+            let name = name.map_or_else(|| format!("listener {number}").into(), |(name, _)| name);
+            if let Some(complaint) = taken.claim(&name, bind) {
+                reader.note(at, complaint);
+            }
         }
-        listeners.push(listener);
+        listeners.extend(listener);
     }
     for (name, bind) in [("admin", admin), ("health", health)] {
         if let Some(complaint) = bind.and_then(|bind| taken.claim(name, bind)) {
@@ -59,55 +57,36 @@ pub(super) fn read(
     (listeners.len() == items.len()).then_some(listeners)
 }
 
-/// One listener, and where the values stand that are compared with those of others.
+/// What an entry says: a listener if all of it is right, and whatever is right of what is compared with other entries.
+#[derive(Default)]
 struct Entry {
-    listener: Listener,
-    name_at: Place,
-    bind_at: Place,
+    listener: Option<Listener>,
+    name: Option<(Arc<str>, Place)>,
+    bind: Option<(SocketAddr, Place)>,
 }
 
-/// Every problem of the entry is noted before it is given up.
-fn entry(reader: &mut Reader<'_, '_>, item: &Value) -> Option<Entry> {
+/// Every problem of the entry is noted.
+fn entry(reader: &mut Reader<'_, '_>, item: &Value) -> Entry {
     let help = "write {name: proxy, mode: explicit, bind: \"127.0.0.1:3128\"}";
-    let keys = Keys::of(reader, item, "a listener", &KEYS.map(|(key, _)| key), help)?;
+    let Some(keys) = Keys::of(reader, item, "a listener", &KEYS.map(|(key, _)| key), help) else {
+        return Entry::default();
+    };
     let name = keys.need(reader, "name", "write a name; it stands in records and metrics");
     let bind = keys.need(reader, "bind", "write an address with a port");
     let mode = keys.need(reader, "mode", &format!("write {}", listed(&MODES)));
-    let read_name = name.and_then(|value| reader.item(value, self::name));
-    let read_bind = bind.and_then(|value| reader.item(value, value::socket));
-    let word = mode.and_then(|value| reader.item(value, |written| written.one_of(&MODES.map(|mode| (mode, mode)))))?;
-    let read_mode = match word {
-        "explicit" => keys.tls(reader).map(|tls| Mode::Explicit { tls }),
-        "tls" => keys.upstream_port(reader).map(|port| Mode::Tls { port }),
-        "http" => keys.upstream_port(reader).map(|port| Mode::Http { port }),
-        "tcp" => {
-            let to = keys.need(
-                reader,
-                "to",
-                "write the fixed target, such as \"smtp.sendgrid.net:587\"",
-            );
-            to.and_then(|value| reader.item(value, target))
-                .map(|to| Mode::Tcp { to })
-        }
-        _ => {
-            reader.note(
-                mode.map_or(keys.at, value_place),
-                not_yet("the mode `dns`", "leave this listener out"),
-            );
-            None
-        }
-    };
-    let fits = keys.refuse_foreign(reader, word);
-    let listener = Listener {
-        name: read_name?,
-        bind: read_bind?,
-        mode: read_mode?,
-    };
-    (fits && keys.sound).then_some(Entry {
-        listener,
-        name_at: name.map_or(keys.at, value_place),
-        bind_at: bind.map_or(keys.at, value_place),
-    })
+    let name = name.and_then(|value| Some((reader.item(value, self::name)?, value_place(value))));
+    let bind = bind.and_then(|value| Some((reader.item(value, value::socket)?, value_place(value))));
+    let mode = mode.and_then(|value| keys.mode(reader, value));
+    let listener = name.as_ref().zip(bind).zip(mode).map(|((name, bind), mode)| Listener {
+        name: Arc::clone(&name.0),
+        bind: bind.0,
+        mode,
+    });
+    Entry {
+        listener: listener.filter(|_| keys.sound),
+        name,
+        bind,
+    }
 }
 
 /// The keys of an entry.
@@ -144,6 +123,23 @@ impl<'v> Keys<'v> {
             at: value_place(value),
             sound,
         })
+    }
+
+    /// The mode with the keys that belong to it.
+    fn mode(&self, reader: &mut Reader<'_, '_>, value: &Value) -> Option<Mode> {
+        let word = reader.item(value, |written| written.one_of(&MODES.map(|mode| (mode, mode))))?;
+        let mode = match word {
+            "explicit" => self.tls(reader).map(|tls| Mode::Explicit { tls }),
+            "tls" => self.upstream_port(reader).map(|port| Mode::Tls { port }),
+            "http" => self.upstream_port(reader).map(|port| Mode::Http { port }),
+            "tcp" => self.target(reader).map(|to| Mode::Tcp { to }),
+            _ => {
+                reader.note(value_place(value), not_yet("the mode `dns`", "leave this listener out"));
+                None
+            }
+        };
+        let fits = self.refuse_foreign(reader, word);
+        mode.filter(|_| fits)
     }
 
     fn need(&self, reader: &mut Reader<'_, '_>, key: &str, help: &str) -> Option<&'v Value> {
@@ -195,6 +191,12 @@ impl<'v> Keys<'v> {
         }
     }
 
+    fn target(&self, reader: &mut Reader<'_, '_>) -> Option<(Host, Port)> {
+        let help = "write the fixed target, such as \"smtp.sendgrid.net:587\"";
+        let to = self.need(reader, "to", help);
+        to.and_then(|value| reader.item(value, target))
+    }
+
     /// `None` for a problem, `Some(None)` for plain text.
     #[expect(
         clippy::option_option,
@@ -212,10 +214,19 @@ impl<'v> Keys<'v> {
             Some(value) => Some(reader.path(value)?),
             None => None,
         };
+        let at = |key: &str| At {
+            value: (),
+            at: keys.table.get(key).map_or(keys.at, value_place),
+        };
         let tls = Tls {
             cert: cert?,
             key: key?,
             client_ca,
+            at: TlsPlaces {
+                cert: at("cert"),
+                key: at("key"),
+                client_ca: at("client_ca"),
+            },
         };
         keys.sound.then_some(Some(tls))
     }

@@ -5,7 +5,6 @@
 use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use crate::policy::problem::{Cause, Problems, Rejected};
 use crate::policy::{Problem, Severity, SourceText};
@@ -23,46 +22,53 @@ pub struct Inputs {
     pub directory: PathBuf,
     /// The variables whose names begin with `SLUICEGATE__`, sorted by name.
     pub environment: Vec<(String, String)>,
+    /// What could not be read of all this.
+    pub unreadable: Vec<Problem>,
+}
+
+/// Settings that were not accepted.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    pub rejected: Rejected,
+    /// The policy files, where it is clear which: what is wrong in them can be said in the same go.
+    pub policy: Option<Vec<PathBuf>>,
+    /// Whether the settings file names them; otherwise they are the built-in ones.
+    pub names_policy: bool,
 }
 
 impl Inputs {
     /// Reads the file, if there is one, and picks the variables that concern us.
-    pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (OsString, OsString)>) -> Result<Self, Rejected> {
-        let mut environment = Vec::new();
+    pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
+        let mut inputs = Self::default();
         for (name, value) in variables {
             if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
                 continue;
             }
             match (name.into_string(), value.into_string()) {
-                (Ok(name), Ok(value)) => environment.push((name, value)),
+                (Ok(name), Ok(value)) => inputs.environment.push((name, value)),
                 (Ok(name), Err(_)) => {
-                    return Err(unreadable(
-                        "environment".into(),
-                        format!("the value of {name} is not UTF-8"),
-                    ));
+                    let message = format!("the value of {name} is not UTF-8");
+                    inputs.unreadable.push(unreadable("environment", message));
                 }
                 (Err(name), _) => {
                     let message = format!("the name of the variable {} is not UTF-8", name.display());
-                    return Err(unreadable("environment".into(), message));
+                    inputs.unreadable.push(unreadable("environment", message));
                 }
             }
         }
-        environment.sort();
-        let mut inputs = Self {
-            environment,
-            ..Self::default()
-        };
+        inputs.environment.sort();
         if let Some(path) = file {
-            let name: Arc<str> = path.display().to_string().into();
-            let text = fs::read_to_string(path)
-                .map_err(|error| unreadable(name.clone(), format!("this settings file cannot be read: {error}")))?;
-            inputs.file = Some(SourceText {
-                name,
-                text: text.into(),
-            });
+            let name = path.display().to_string();
+            match fs::read_to_string(path) {
+                Ok(read) => inputs.file = Some(text(&name, &read)),
+                Err(error) => {
+                    let message = format!("this settings file cannot be read: {error}");
+                    inputs.unreadable.push(unreadable(&name, message));
+                }
+            }
             inputs.directory = path.parent().map(Path::to_owned).unwrap_or_default();
         }
-        Ok(inputs)
+        inputs
     }
 }
 
@@ -70,7 +76,7 @@ impl Inputs {
 ///
 /// # Errors
 /// Every problem of the file and of the environment, each at its place.
-pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
+pub fn load(inputs: &Inputs) -> Result<Settings, Refused> {
     let mut variables = Variables::new(ENVIRONMENT, &inputs.environment);
     let texts = [
         inputs.file.clone().unwrap_or_else(|| text("", "")),
@@ -82,39 +88,54 @@ pub fn load(inputs: &Inputs) -> Result<Settings, Rejected> {
     let file = Values::of_file(FILE, &builtin, &mut problems);
     variables.keep_known(&builtin, &mut problems);
     // Twice, so that a variable does not hide the mistake in the file that it replaces.
-    let mut settings = None;
+    let (mut settings, mut policy, mut names_policy) = (None, None, false);
     for variables in [&Variables::default(), &variables] {
         match layers::merge(&builtin, &file, variables) {
             Ok(merged) => {
-                let directory = &inputs.directory;
-                settings = Reader {
+                let mut reader = Reader {
                     merged: &merged,
                     variables,
-                    directory,
+                    directory: &inputs.directory,
                     problems: &mut problems,
-                }
-                .settings();
+                };
+                policy = reader.policy();
+                names_policy = reader.is_written("policy");
+                settings = reader.settings(policy.clone());
             }
             Err(error) => _ = problems.error_of_file(BUILTIN, error.to_string()),
         }
     }
     match settings {
-        Some(settings) if !problems.has_errors() => Ok(settings),
+        Some(settings) if !problems.has_errors() && inputs.unreadable.is_empty() => Ok(settings),
         _ => {
-            let mut said = Vec::new();
-            for problem in problems.into_sorted() {
-                if !said.contains(&problem) {
-                    said.push(problem);
-                }
-            }
-            let quoted = |text: &SourceText| said.iter().any(|problem| problem.file == text.name);
-            let texts = texts.iter().filter(|text| quoted(text)).cloned().collect();
-            Err(Rejected {
-                cause: Cause::Invalid,
-                problems: said,
-                texts,
+            // In what could not be read, `policy` may be set.
+            let is_whole = inputs.unreadable.is_empty() && !problems.is_cut_short();
+            Err(Refused {
+                policy: policy.filter(|_| names_policy || is_whole),
+                names_policy,
+                rejected: rejected(&inputs.unreadable, problems, &texts),
             })
         }
+    }
+}
+
+fn rejected(unreadable: &[Problem], problems: Problems<'_>, texts: &[SourceText]) -> Rejected {
+    let mut said = unreadable.to_vec();
+    for problem in problems.into_sorted() {
+        if !said.contains(&problem) {
+            said.push(problem);
+        }
+    }
+    let quoted = |text: &&SourceText| said.iter().any(|problem| problem.file == text.name);
+    let texts = texts.iter().filter(quoted).cloned().collect();
+    Rejected {
+        cause: if unreadable.is_empty() {
+            Cause::Invalid
+        } else {
+            Cause::Unreadable
+        },
+        problems: said,
+        texts,
     }
 }
 
@@ -125,18 +146,10 @@ fn text(name: &str, text: &str) -> SourceText {
     }
 }
 
-fn unreadable(file: Arc<str>, message: String) -> Rejected {
-    Rejected {
-        cause: Cause::Unreadable,
-        problems: vec![problem(file, message)],
-        texts: Vec::new(),
-    }
-}
-
-fn problem(file: Arc<str>, message: String) -> Problem {
+fn unreadable(file: &str, message: String) -> Problem {
     Problem {
         severity: Severity::Error,
-        file,
+        file: file.into(),
         span: None,
         message,
         label: String::new(),
@@ -181,7 +194,7 @@ mod tests {
                 file: Some(super::text(&name, &text)),
                 ..Inputs::default()
             };
-            load(&inputs).unwrap_or_else(|rejected| panic!("{name}: {}", rejected.render(false)));
+            load(&inputs).unwrap_or_else(|refused| panic!("{name}: {}", refused.rejected.render(false)));
         }
     }
 
@@ -193,7 +206,7 @@ mod tests {
                 file: Some(super::text(&name, &text)),
                 ..Inputs::default()
             };
-            let rejected = load(&inputs).expect_err(&name);
+            let rejected = load(&inputs).expect_err(&name).rejected;
             let expected: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("# expect ")).collect();
             let found: Vec<_> = rejected.problems.iter().map(|problem| brief(problem, &text)).collect();
             if found != expected {
@@ -268,7 +281,8 @@ mod tests {
             environment,
             ..Inputs::default()
         })
-        .unwrap_err();
+        .unwrap_err()
+        .rejected;
         let text = &rejected.texts[0].text;
         let found: Vec<_> = rejected.problems.iter().map(|problem| brief(problem, text)).collect();
         assert_eq!(
@@ -294,7 +308,7 @@ mod tests {
             environment: vec![variable("DNS__TIMEOUT", "5s"), variable("LIMITS__CONNECTIONS", "5")],
             ..Inputs::default()
         };
-        let rejected = load(&inputs).unwrap_err();
+        let rejected = load(&inputs).unwrap_err().rejected;
         assert_eq!(rejected.problems.len(), 2, "{:?}", rejected.problems);
     }
 
@@ -306,9 +320,38 @@ mod tests {
             ("PATH", "/bin"),
         ];
         let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let inputs = Inputs::read(None, variables.into_iter()).unwrap();
+        let inputs = Inputs::read(None, variables.into_iter());
         assert_eq!(inputs.environment, [variable("LOG__FORMAT", "text")]);
-        let rejected = Inputs::read(Some(Path::new("/nowhere/at/all.yaml")), std::iter::empty()).unwrap_err();
+        let missing = Inputs::read(Some(Path::new("/nowhere/at/all.yaml")), std::iter::empty());
+        let refused = load(&missing).unwrap_err();
+        assert_eq!(refused.rejected.cause, Cause::Unreadable);
+        assert_eq!(refused.policy, None, "nobody knows which");
+    }
+
+    #[test]
+    fn refused_settings_say_which_policy_they_mean_where_that_is_clear() {
+        let policy = |text: &str| {
+            let file = Some(super::text("x.yaml", text));
+            let refused = load(&Inputs {
+                file,
+                ..Inputs::default()
+            })
+            .unwrap_err();
+            (refused.policy, refused.names_policy)
+        };
+        let paths = |name: &str| Some(vec![PathBuf::from(name)]);
+        assert_eq!(policy("limits: 3\n"), (paths("policy.yaml"), false));
+        assert_eq!(policy("policy: [teams]\nlimits: 3\n"), (paths("teams"), true));
+        assert_eq!(policy("policy: teams\nlimits: 3\n").0, None);
+        assert_eq!(policy("limits: {connections: 5\npolicy: [teams]\n").0, None);
+    }
+
+    #[test]
+    fn what_cannot_be_read_does_not_hide_what_is_wrong() {
+        let mut inputs = Inputs::read(Some(Path::new("/nowhere/at/all.yaml")), std::iter::empty());
+        inputs.environment = vec![variable("LIMITS__CONNECTIONS", "many")];
+        let rejected = load(&inputs).unwrap_err().rejected;
+        assert_eq!(rejected.problems.len(), 2, "{}", rejected.render(false));
         assert_eq!(rejected.cause, Cause::Unreadable);
     }
 

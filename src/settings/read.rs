@@ -26,11 +26,10 @@ pub(super) struct Reader<'a, 't> {
 
 impl Reader<'_, '_> {
     /// `None` where a problem was reported.
-    pub(super) fn settings(&mut self) -> Option<Settings> {
+    pub(super) fn settings(&mut self, policy: Option<Vec<PathBuf>>) -> Option<Settings> {
         let admin = self.read("admin.bind", value::socket);
         let health = self.read("health.bind", value::socket);
         let listeners = listeners::read(self, admin, health);
-        let policy = self.policy();
         let dns = self.dns();
         let timeouts = self.timeouts();
         let limits = self.limits();
@@ -49,7 +48,12 @@ impl Reader<'_, '_> {
         })
     }
 
-    fn policy(&mut self) -> Option<Vec<PathBuf>> {
+    /// Whether a file or the environment says this, and not only the built-in values.
+    pub(super) fn is_written(&self, path: &str) -> bool {
+        self.places(path).value.file != BUILTIN
+    }
+
+    pub(super) fn policy(&mut self) -> Option<Vec<PathBuf>> {
         let items = self.list("policy")?;
         if items.is_empty() {
             let complaint = Complaint::new("`policy` names no file", "empty", "name at least one file or directory");
@@ -85,8 +89,12 @@ impl Reader<'_, '_> {
             let help = "lower `min_ttl` or raise `max_ttl`";
             let complaint = Complaint::new("`dns.min_ttl` is more than `dns.max_ttl`", "these two do not fit", help);
             // At the one that somebody wrote.
-            let built_in = self.places("dns.max_ttl").value.file == BUILTIN;
-            self.complain(if built_in { "dns.min_ttl" } else { "dns.max_ttl" }, complaint);
+            let path = if self.is_written("dns.max_ttl") {
+                "dns.max_ttl"
+            } else {
+                "dns.min_ttl"
+            };
+            self.complain(path, complaint);
             return None;
         }
         Some(Dns {

@@ -9,26 +9,24 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Problem, Severity, SourceText};
+
+/// The files of a set, and what kept the others from being read.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) texts: Vec<SourceText>,
+    pub(super) problems: Vec<Problem>,
+}
 
 /// Reads all files that the paths name: files as they are, directories for the files in them that end in `.yaml` or
 /// `.yml`, sorted by name. Entries that begin with a dot are left out (a mounted ConfigMap keeps its versions there),
 /// symbolic links are followed.
-pub(super) fn read(paths: &[PathBuf]) -> Result<Vec<SourceText>, Rejected> {
+pub(super) fn read(paths: &[PathBuf]) -> Gathered {
     let mut set = Set::default();
     for path in paths {
         set.add_path(path);
     }
-    if set.problems.is_empty() {
-        Ok(set.texts)
-    } else {
-        Err(Rejected {
-            cause: Cause::Unreadable,
-            problems: set.problems,
-            texts: set.texts,
-        })
-    }
+    set.read
 }
 
 /// The files of a path in their order, without reading them.
@@ -54,8 +52,7 @@ pub(super) fn list(path: &Path) -> io::Result<Vec<PathBuf>> {
 /// A set of files as it is being read.
 #[derive(Default)]
 struct Set {
-    texts: Vec<SourceText>,
-    problems: Vec<Problem>,
+    read: Gathered,
     bytes: u64,
     /// Device and inode of what was read, and under which name.
     seen: HashMap<(u64, u64), String>,
@@ -75,15 +72,21 @@ impl Set {
     }
 
     fn add_file(&mut self, path: &Path) {
-        if self.texts.len() >= MAX_FILES {
+        if self.read.texts.len() >= MAX_FILES {
             // Said once: the next file over the limit would say the same.
-            if self.texts.len() == MAX_FILES && !self.problems.iter().any(|problem| problem.message == TOO_MANY_FILES) {
+            if self.read.texts.len() == MAX_FILES
+                && !self
+                    .read
+                    .problems
+                    .iter()
+                    .any(|problem| problem.message == TOO_MANY_FILES)
+            {
                 self.problem(path, TOO_MANY_FILES, "join some of them; a policy may have 1000 files");
             }
             return;
         }
         match self.text(path) {
-            Ok(Some(text)) => self.texts.push(text),
+            Ok(Some(text)) => self.read.texts.push(text),
             Ok(None) => {}
             Err(error) => self.failed(path, &error),
         }
@@ -150,7 +153,7 @@ impl Set {
     }
 
     fn problem(&mut self, path: &Path, message: &str, help: &str) {
-        self.problems.push(Problem {
+        self.read.problems.push(Problem {
             severity: Severity::Error,
             file: name(path),
             span: None,
@@ -193,8 +196,9 @@ mod tests {
         fs::create_dir(root.path().join("..data")).unwrap();
         fs::write(root.path().join("..data/z.yaml"), "z").unwrap();
         symlink("..data/z.yaml", root.path().join("z.yaml")).unwrap();
-        let texts = read(&[root.path().to_owned()]).unwrap();
-        let texts: Vec<_> = texts.iter().map(|text| &*text.text).collect();
+        let read = read(&[root.path().to_owned()]);
+        assert!(read.problems.is_empty(), "{:?}", read.problems);
+        let texts: Vec<_> = read.texts.iter().map(|text| &*text.text).collect();
         assert_eq!(texts, ["a.yml", "b.yaml", "z"]);
     }
 
@@ -217,9 +221,9 @@ mod tests {
             "again.yaml",
             "dangling.yaml",
         ];
-        let rejected = read(&names.map(path)).unwrap_err();
-        assert_eq!(rejected.cause, Cause::Unreadable);
-        let said: Vec<_> = rejected
+        let read = read(&names.map(path));
+        assert_eq!(read.texts.len(), 1, "what can be read is there");
+        let said: Vec<_> = read
             .problems
             .iter()
             .map(|problem| (&*problem.file, &*problem.message))
@@ -246,7 +250,7 @@ mod tests {
         for name in ["a.yaml", "b.yaml"] {
             fs::write(root.path().join(name), "#".repeat(half)).unwrap();
         }
-        let rejected = read(&[root.path().to_owned()]).unwrap_err();
+        let rejected = read(&[root.path().to_owned()]);
         assert_eq!(rejected.problems.len(), 1);
         assert!(rejected.problems[0].file.ends_with("b.yaml"));
 
@@ -254,7 +258,7 @@ mod tests {
         for number in 0..MAX_FILES + 5 {
             fs::write(many.path().join(format!("{number:04}.yaml")), "allow: []\n").unwrap();
         }
-        let rejected = read(&[many.path().to_owned()]).unwrap_err();
+        let rejected = read(&[many.path().to_owned()]);
         assert_eq!(rejected.problems.len(), 1, "said once");
         assert_eq!(rejected.problems[0].message, TOO_MANY_FILES);
     }

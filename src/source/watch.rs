@@ -20,6 +20,7 @@ use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Generation, Policy, Problem, SourceText, changes, render};
 use crate::state::{RefusedLoad, State};
 
+use super::files::Gathered;
 use super::hint::Hint;
 use super::look::Look;
 use super::{Compiled, PolicySource, bug, compile, files};
@@ -73,7 +74,7 @@ struct Fingerprint(u64);
 
 impl Watch {
     pub(super) fn new(source: PolicySource, state: Arc<State>, texts: &[SourceText]) -> Self {
-        let in_force = Fingerprint::of_texts(texts);
+        let in_force = Fingerprint::of(texts, &[]);
         let clock = Timestamp::now;
         let next_change = state.policy().next_change(clock());
         Self {
@@ -155,10 +156,7 @@ impl Watch {
         }
         let (look, read) = read_stable(&paths).await;
         self.look = Some(look);
-        let fingerprint = match &read {
-            Ok(texts) => Fingerprint::of_texts(texts),
-            Err(rejected) => Fingerprint::of_problems(&rejected.problems),
-        };
+        let fingerprint = Fingerprint::of(&read.texts, &read.problems);
         if fingerprint == self.judged && !forced {
             return false;
         }
@@ -167,11 +165,7 @@ impl Watch {
             self.restore(adopt);
             return true;
         }
-        let loaded = match read {
-            Ok(texts) => self.load(texts, adopt).await,
-            Err(rejected) => Err(rejected),
-        };
-        match loaded {
+        match self.load(read, adopt).await {
             Ok(()) => self.in_force = fingerprint,
             Err(rejected) => self.refuse(&rejected, adopt),
         }
@@ -182,12 +176,13 @@ impl Watch {
         look.is_settled(SystemTime::now()) && self.look.as_ref() == Some(look)
     }
 
-    async fn load<A: Adopt>(&mut self, texts: Vec<SourceText>, adopt: &mut A) -> Result<(), Rejected> {
+    async fn load<A: Adopt>(&mut self, read: Gathered, adopt: &mut A) -> Result<(), Rejected> {
         let previous = self.state.policy();
         let now = (self.clock)();
+        let texts = read.texts.clone();
         let compiled = {
-            let (texts, previous) = (texts.clone(), previous.clone());
-            spawn_blocking(move || compile(texts, now, previous.generation().next(), Some(&previous)))
+            let previous = previous.clone();
+            spawn_blocking(move || compile(read, now, previous.generation().next(), Some(&previous)))
         };
         let Compiled {
             policy,
@@ -247,16 +242,11 @@ impl Watch {
 }
 
 impl Fingerprint {
-    fn of_texts(texts: &[SourceText]) -> Self {
+    fn of(texts: &[SourceText], problems: &[Problem]) -> Self {
         let mut hasher = DefaultHasher::new();
         for SourceText { name, text } in texts {
             (name, text).hash(&mut hasher);
         }
-        Self(hasher.finish())
-    }
-
-    fn of_problems(problems: &[Problem]) -> Self {
-        let mut hasher = DefaultHasher::new();
         for problem in problems {
             ("problem", &problem.file, &problem.message).hash(&mut hasher);
         }
@@ -265,7 +255,7 @@ impl Fingerprint {
 }
 
 /// Reads until a set has held still, so that no half-written file and no half-swapped directory is judged.
-async fn read_stable(paths: &Arc<[PathBuf]>) -> (Look, Result<Vec<SourceText>, Rejected>) {
+async fn read_stable(paths: &Arc<[PathBuf]>) -> (Look, Gathered) {
     loop {
         let read = {
             let paths = paths.clone();

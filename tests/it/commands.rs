@@ -124,6 +124,115 @@ error: a `*` begins an alias in YAML, so this is not a wildcard
     assert_eq!(report["problems"][2]["file"], "a.yaml");
 }
 
+/// Whatever is wrong with one file, or with reading it, what is wrong with the others is said in the same go.
+#[test]
+fn nothing_that_is_wrong_hides_anything_else_that_is() {
+    let folder = Folder::with(&[
+        ("bad.yaml", "allow: [\"*\", {to: [a.example.com], from: [elsewhere]}]\n"),
+        (
+            "missing.yaml",
+            "policy: [nowhere.yaml, bad.yaml]\nlimits: {connections: 0}\n",
+        ),
+        ("limits.yaml", "limits: {connections: 0}\n"),
+        ("policy.yaml", "alow: []\n"),
+        (
+            "tls.yaml",
+            "policy: [bad.yaml]\nlisteners:\n  - {name: proxy, mode: explicit, bind: \"127.0.0.1:3128\", \
+             tls: {cert: no.crt, key: no.key, client_ca: bad.yaml}}\n",
+        ),
+    ]);
+    let said = |words: &[&str], code: i32| {
+        let check = folder.run(&[&["check"], words].concat());
+        let run = folder.run(&[&["run"], words].concat());
+        assert_eq!((check.code, run.code), (code, code), "{words:?}: {check:?}");
+        let (problems, count) = run.err.trim_end().rsplit_once("\n\n").unwrap();
+        assert_eq!(check.err.trim_end(), problems, "check and run say the same");
+        assert!(check.out.starts_with(count), "{check:?}");
+        let lines = check.err.lines().filter_map(|line| line.strip_prefix("error: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let no_file = "there is no such file or directory";
+    let star = "`*` would allow every name";
+    // The workload `elsewhere` may be in the file that is missing.
+    assert_eq!(
+        said(&["--policy", "nowhere.yaml", "--policy", "bad.yaml"], 2),
+        [no_file, star]
+    );
+    let range = "this number is out of range";
+    assert_eq!(said(&["-c", "missing.yaml"], 2), [range, no_file, star]);
+    assert_eq!(
+        said(&["-c", "limits.yaml"], 1),
+        [range, "`alow` is not a key of a policy file"],
+        "the built-in `policy.yaml`, which is there"
+    );
+    assert_eq!(
+        said(&["-c", "nowhere.yaml", "--policy", "bad.yaml"], 2)[1..],
+        [star, "there is no workload `elsewhere`"]
+    );
+    assert_eq!(
+        said(&["-c", "tls.yaml"], 2),
+        [
+            "the certificate of listener `proxy` cannot be read: No such file or directory (os error 2)",
+            "the key of listener `proxy` cannot be read: No such file or directory (os error 2)",
+            star,
+            "there is no workload `elsewhere`"
+        ]
+    );
+    fs::remove_file(folder.0.path().join("policy.yaml")).unwrap();
+    assert_eq!(
+        said(&["-c", "limits.yaml"], 1),
+        [range],
+        "who has not said which policy yet is not told that it is missing"
+    );
+}
+
+#[test]
+fn certificates_are_underlined_in_the_settings() {
+    let settings = "\
+policy: [policy.yaml]
+listeners:
+  - {name: proxy, mode: explicit, bind: \"127.0.0.1:0\", tls: {cert: tls/tls.crt, key: policy.yaml}}
+";
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("sluicegate.yaml", settings)]);
+    let ended = folder.run(&["run", "-c", "sluicegate.yaml"]);
+    let said = "\
+error: the certificate of listener `proxy` cannot be read: No such file or directory (os error 2)
+ --> sluicegate.yaml:3:68
+  |
+3 |   - {name: proxy, mode: explicit, bind: \"127.0.0.1:0\", tls: {cert: tls/tls.crt, key: policy.yaml}}
+  |                                                                    ^^^^^^^^^^^ tls/tls.crt
+  |
+  = help: name a file that the user of sluicegate can read; relative paths start at the settings file
+
+1 error
+";
+    assert_eq!((ended.code, &*ended.err), (2, said));
+    fs::create_dir(folder.0.path().join("tls")).unwrap();
+    fs::write(folder.0.path().join("tls/tls.crt"), "no certificate").unwrap();
+    let ended = folder.run(&["check", "-c", "sluicegate.yaml"]);
+    let said = "error: listener `proxy`: tls/tls.crt holds no certificate in PEM form (none found)\n --> sluicegate.yaml:3:68\n";
+    assert!(ended.code == 1 && ended.err.starts_with(said), "{ended:?}");
+}
+
+#[test]
+fn a_workload_port_that_is_taken_is_underlined_in_the_policy() {
+    let settings = "listeners: [{name: proxy, mode: explicit, bind: \"127.0.0.1:3201\"}]\n";
+    let folder = Folder::with(&[("policy.yaml", POLICY), ("sluicegate.yaml", settings)]);
+    let said = "\
+error: workload `trips` cannot have port 3201: `proxy` listens there
+ --> policy.yaml:2:53
+  |
+2 |   trips: {namespace: api, pods: {app: trips}, port: 3201}
+  |                                                     ^^^^ taken
+  |
+  = help: give the workload a port that nothing else on this host listens on
+";
+    for command in ["check", "run"] {
+        let ended = folder.run(&[command, "-c", "sluicegate.yaml"]);
+        assert!(ended.code == 1 && ended.err.starts_with(said), "{ended:?}");
+    }
+}
+
 #[test]
 fn warnings_stop_only_who_asks_for_it() {
     let folder = Folder::with(&[("policy.yaml", "allow: [a.example.com, a.example.com]\n")]);
@@ -187,6 +296,11 @@ fn what_cannot_be_read_is_2_and_what_is_wrong_is_1() {
         folder.run(&["explain", "--policy", "bad.yaml", "a.example.com"]).code,
         2,
         "1 would mean denied"
+    );
+    let help = folder.run(&["explain", "--help"]).out;
+    assert!(
+        help.contains("2 no answer") && help.contains("invalid settings or policy"),
+        "{help}"
     );
     assert_eq!(folder.run(&["chekc"]).code, 2);
     assert_eq!(folder.run(&["--help"]).code, 0);

@@ -32,6 +32,7 @@ fn the_port_is_the_identity() {
     let text = policy(&origins, &(workload("trips", trips) + &workload("poi", poi)), "trips");
     let proxy = Setup::new(&text).dns(&origins.dns).start();
     assert_eq!(status(trips, &origins), 200);
+    proxy.nth_decision(0);
     assert_eq!(status(poi, &origins), 403);
     assert_eq!(status(proxy.address().port(), &origins), 403);
     let labels = [("action", "allow"), ("workload", "trips")];
@@ -85,11 +86,43 @@ fn a_port_that_cannot_be_bound_refuses_the_whole_set() {
     proxy.rewrite("policy.yaml", &policy(&origins, &workload("trips", port), "trips"));
     proxy.wait_metric("sluicegate_policy_load_failed", &[], |failed| failed == 1);
     assert_eq!(proxy.generation(), 1);
-    assert!(proxy.log_text().contains(&port.to_string()), "{}", proxy.log_text());
+    let line = format!("workload `trips` cannot have port {port}: Address already in use");
+    let log = proxy.expect_log(&line);
+    assert!(log.starts_with("error: "), "{log}");
+    proxy.expect_log("policy.yaml:2:");
     // Free again, the same files are taken at the next change.
     drop(taken);
     proxy.reload(&(policy(&origins, &workload("trips", port), "trips") + "# once more\n"));
     assert_eq!(status(port, &origins), 200);
     let mut client = Client::tunnel((std::net::Ipv4Addr::LOCALHOST, port).into(), &origins.echo_target());
     client.expect_quiet(QUIET);
+}
+
+#[test]
+fn a_port_that_a_listener_has_is_refused_with_its_line() {
+    let origins = Origins::start();
+    let proxy = Setup::new(&policy(&origins, &workload("trips", free_port()), "trips"))
+        .dns(&origins.dns)
+        .start();
+    let port = proxy.address().port();
+    proxy.rewrite("policy.yaml", &policy(&origins, &workload("trips", port), "trips"));
+    proxy.wait_metric("sluicegate_policy_load_failed", &[], |failed| failed == 1);
+    proxy.expect_log(&format!(
+        "workload `trips` cannot have port {port}: `proxy` listens there"
+    ));
+    proxy.expect_log("policy.yaml:2:");
+    assert_eq!(proxy.generation(), 1);
+}
+
+#[test]
+fn a_port_that_is_taken_keeps_it_from_starting() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let text = format!("workloads:\n{}allow: []\n", workload("trips", port));
+    let (code, said) = Setup::new(&text).fails();
+    assert_eq!(code, 1, "{said}");
+    assert!(
+        said.contains("policy.yaml:2:") && said.contains(&format!("port: {port}")),
+        "{said}"
+    );
 }

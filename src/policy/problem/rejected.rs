@@ -14,18 +14,27 @@ pub struct Rejected {
     pub texts: Vec<SourceText>,
 }
 
-/// Why a set of files was not accepted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a set of files was not accepted. Of several causes the greatest counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {
-    /// Some file could not be read, so that nothing was judged.
-    Unreadable,
-    /// What the files say is wrong, or one of a policy's own `expect` rows failed.
-    Invalid,
     /// The files are valid, but this process cannot serve them: a workload's port is taken.
     Unfit,
+    /// What the files say is wrong, or one of a policy's own `expect` rows failed.
+    Invalid,
+    /// Some file could not be read, so that nobody knows what the whole would have said.
+    Unreadable,
 }
 
 impl Rejected {
+    /// Both, this one first.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        self.cause = self.cause.max(other.cause);
+        self.problems.extend(other.problems);
+        self.texts.extend(other.texts);
+        self
+    }
+
     /// All problems, as `check` and the log print them.
     pub fn render(&self, colour: bool) -> String {
         render(&self.problems, &self.texts, colour)

@@ -13,6 +13,7 @@ use proptest::sample::{select, subsequence};
 use crate::name::{Host, HostName, Port};
 use crate::policy::compiled::{Mode, Parts, Policy, Workload};
 use crate::policy::fixture::{allow, deny};
+use crate::policy::problem::{At, Place};
 use crate::policy::rule::{Effect, From, Generation, Peer, Rule, SniCheck};
 use crate::policy::{Ask, Seen, Source};
 
@@ -103,9 +104,13 @@ impl World {
 }
 
 fn workload(name: &str, cidrs: &[&str]) -> Workload {
+    let port = Port::new(3201).map(|value| At {
+        value,
+        at: Place::default(),
+    });
     Workload {
         name: name.into(),
-        port: Port::new(3201).filter(|_| cidrs.is_empty()),
+        port: port.filter(|_| cidrs.is_empty()),
         cidrs: cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
     }
 }
