@@ -40,7 +40,7 @@ impl Upstream {
     ) -> hyper::Result<Self> {
         let (sender, connection) = http1::Builder::new()
             .preserve_header_case(true)
-            .max_buf_size(MAX_BUFFER)
+            .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
         // It ends when the sender is dropped or the upstream closes; errors come out at the sender.
@@ -97,5 +97,5 @@ impl Upstreams {
 
 /// Each takes a descriptor that admission does not count.
 const MAX_IDLE: usize = 2;
-/// Of a response head.
-const MAX_BUFFER: usize = 64 * 1024;
+/// In bytes. To hyper it is the bound of a buffer that it may pass by one read.
+pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

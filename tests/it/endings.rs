@@ -23,7 +23,8 @@ struct Stage {
 }
 
 impl Stage {
-    fn with(answer: &'static str, reset: bool) -> Self {
+    fn with(answer: impl Into<String>, reset: bool) -> Self {
+        let answer = answer.into();
         Self::of(move |tap| {
             let mut request = Message::read_head(tap)?.unwrap();
             request.read_body(tap, false)?;
@@ -124,6 +125,23 @@ fn a_response_with_two_framings_keeps_the_one_that_counts() {
         Stage::with(coded, false).ask("GET", "1.1", "\r\n").response().status(),
         502
     );
+}
+
+#[test]
+fn a_response_head_has_a_bound() {
+    let status = |size: usize, fields: usize| {
+        let field = format!("X: {}\r\n", "a".repeat(size / fields));
+        let head = format!("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n{}\r\n", field.repeat(fields));
+        Stage::with(head + "ok", false)
+            .ask("GET", "1.1", "\r\n")
+            .response()
+            .status()
+    };
+    assert_eq!(status(65_000, 2), 200);
+    assert_eq!(status(65_600, 2), 502);
+    assert_eq!(status(70_000, 10), 502);
+    assert_eq!(status(200_000, 2), 502);
+    assert_eq!((status(100, 99), status(101, 100)), (200, 502));
 }
 
 #[test]

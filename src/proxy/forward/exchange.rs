@@ -25,7 +25,7 @@ use crate::proxy::session::{Case, Connection, dial_allowed};
 use crate::proxy::strict::{Findings, Stop};
 use crate::proxy::tracker::Tracked;
 use crate::proxy::tunnel::Tunnel;
-use crate::proxy::upstream::{Upstream, Upstreams};
+use crate::proxy::upstream::{MAX_RESPONSE_HEAD, Upstream, Upstreams};
 use crate::telemetry::record::{End, Entry};
 use crate::wire::body::Framing;
 use crate::wire::head::{RequestHead, Target};
@@ -205,6 +205,9 @@ impl Exchanges {
                 },
             }
         };
+        if fields::head_len(&response) > MAX_RESPONSE_HEAD {
+            return self.broken(&exchange, id);
+        }
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return if websocket {
                 self.switch(&exchange, response).await
@@ -330,7 +333,8 @@ impl Exchanges {
             return words(&self.trouble(id, Reason::BadFraming, detail));
         }
         exchange.ended(End::UpstreamReset);
-        words(&self.trouble(id, Reason::Upstream, "the destination did not answer with HTTP"))
+        let detail = "the destination did not answer with HTTP, or with a head of more than 64 KiB or 100 fields";
+        words(&self.trouble(id, Reason::Upstream, detail))
     }
 
     fn trouble(&self, id: u64, reason: Reason, detail: &str) -> Refusal {

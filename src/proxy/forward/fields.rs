@@ -2,7 +2,9 @@
 //! Must not interpret values beyond the names that `Connection` lists.
 //! Called for each request and each response that is forwarded.
 
+use http::Response;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::ext::ReasonPhrase;
 
 /// Removes what speaks of one hop only (RFC 9110, section 7.6.1), and what `Connection` names.
 pub(crate) fn strip_hop_by_hop(fields: &mut HeaderMap) {
@@ -41,6 +43,18 @@ pub(crate) fn settle_framing(fields: &mut HeaderMap) -> bool {
     };
     fields.remove(header::CONTENT_LENGTH);
     chunked
+}
+
+/// The length of a response head as it would be written here. What hyper has read may be somewhat longer: it stops only
+/// at the first read beyond its bound.
+pub(crate) fn head_len<B>(response: &Response<B>) -> usize {
+    let phrase = response.extensions().get::<ReasonPhrase>();
+    let phrase = phrase.map_or(0, |phrase| phrase.as_bytes().len());
+    let fields = response.headers().iter();
+    let fields: usize = fields
+        .map(|(name, value)| name.as_str().len() + ": ".len() + value.len() + "\r\n".len())
+        .sum();
+    "HTTP/1.1 200 \r\n\r\n".len() + phrase + fields
 }
 
 /// The `Via` of a request that goes on: what other proxies of this kind have put there, so that a loop over several of
