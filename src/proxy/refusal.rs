@@ -171,7 +171,9 @@ fn indent(lines: &str) -> String {
         .join("\n")
 }
 
-const FORWARDED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS, CONNECT";
+/// Of all that are forwarded, those that nearly every server knows. CONNECT asks for no resource, and not every listener
+/// takes it.
+const FORWARDED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 #[cfg(test)]
 mod tests {

@@ -52,6 +52,30 @@ fn options_without_a_path_asks_about_the_whole_server() {
 }
 
 #[test]
+fn f21_a_405_names_only_methods_that_are_forwarded() {
+    let world = World::start();
+    let host = format!("plain.allowed.test:{}", world.origins.http.port());
+    let ask = |method: &str| {
+        let mut client = Client::connect(world.proxy.address());
+        client.send(format!(
+            "{method} http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: 0\r\n\r\n"
+        ));
+        client.head()
+    };
+    let refused = ask("TRACE");
+    let named: Vec<_> = refused.field("allow").unwrap().split(", ").collect();
+    assert!(named.len() > 5);
+    let rare = ["PROPFIND", "QUERY", "X-OWN"];
+    for method in named.iter().chain(&rare) {
+        assert_eq!(ask(method).status(), 200, "{method}");
+        assert_eq!(world.origins.http.requests().last().unwrap().method(), *method);
+    }
+    for method in ["TRACK", "PURGE", "DEBUG"] {
+        assert_eq!(ask(method).line(), "HTTP/1.1 405 Refused by sluicegate (bad_method)");
+    }
+}
+
+#[test]
 fn f10_every_request_is_judged_alone() {
     let world = World::start();
     let mut client = Client::connect(world.proxy.address());
