@@ -5,6 +5,7 @@
 mod files;
 mod hint;
 mod look;
+mod reading;
 mod watch;
 
 use std::path::PathBuf;
