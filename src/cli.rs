@@ -5,6 +5,7 @@
 mod args;
 mod check;
 mod explain;
+mod generate;
 mod inputs;
 mod output;
 #[cfg(test)]
@@ -15,7 +16,6 @@ mod welcome;
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use clap_complete::generate;
 
 use args::{Args, Command};
 use output::Terminal;
@@ -41,9 +41,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &mut terminal),
         Command::Check(args) => check::check(&args, &mut terminal),
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
+        Command::Generate(args) => generate::generate(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
-            generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);
+            clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);
             terminal.result(&String::from_utf8_lossy(&script));
             Exit::Yes
         }

@@ -9,6 +9,7 @@ pub mod address;
 pub mod admin;
 pub mod app;
 pub mod cli;
+pub mod kubernetes;
 pub mod name;
 pub mod net;
 pub mod policy;

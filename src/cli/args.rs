@@ -39,6 +39,8 @@ pub(super) enum Command {
         after_help = "Exit codes: 0 allowed; 1 denied; 2 no answer: wrong usage, unreadable or invalid settings or policy."
     )]
     Explain(ExplainArgs),
+    /// Write Kubernetes objects from the policy: what makes the proxy the only way out
+    Generate(GenerateArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -79,6 +81,27 @@ pub(super) struct ExplainArgs {
     pub(super) output: Output,
     /// As in the policy: `api.github.com`, `http://ocsp.digicert.com`, `tcp://smtp.example.net:587`
     pub(super) destination: String,
+}
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct GenerateArgs {
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+    /// Write files here instead of one text to stdout
+    #[arg(short = 'd', long, value_name = "DIR")]
+    pub(super) output_dir: Option<PathBuf>,
+    /// What to write
+    #[arg(value_enum)]
+    pub(super) what: Generated,
+}
+
+/// What can be generated.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(super) enum Generated {
+    /// Everything below, with a kustomization.yaml
+    All,
+    /// NetworkPolicies: nothing in or out but what the policy names
+    NetworkPolicies,
 }
 
 /// Where settings and policy come from.

@@ -103,6 +103,16 @@ impl Cloud {
     }
 }
 
+impl Engine {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Cilium => "cilium",
+            Self::Calico => "calico",
+            Self::AzureNpm => "azure-npm",
+        }
+    }
+}
+
 impl Networks {
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &At<IpNet>> {

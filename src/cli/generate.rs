@@ -1,0 +1,130 @@
+//! `generate`: Kubernetes objects from the policy, to stdout or into a directory.
+//! Must not decide what they say, and writes nothing at all while anything is wrong.
+//! Called by [`super::main`].
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use jiff::Timestamp;
+
+use crate::kubernetes::{self, File, ProxyPorts, What};
+use crate::policy::document::Document;
+use crate::policy::problem::{Cause, Problems, Rejected, render, summary};
+use crate::settings::Settings;
+use crate::source::{Compiled, PolicySource};
+
+use super::Exit;
+use super::args::{GenerateArgs, Generated};
+use super::output::Terminal;
+
+/// Generates.
+pub(super) fn generate(args: &GenerateArgs, terminal: &mut Terminal) -> Exit {
+    let given = match args.files.read(Timestamp::now()) {
+        Ok(given) => given,
+        Err(rejected) => return super::refuse(&rejected, terminal),
+    };
+    if given.source == PolicySource::Builtin {
+        terminal.say(NOTHING);
+        return Exit::Unusable;
+    }
+    let files = match files(args.what, &given.compiled, &proxy_ports(&given.settings), terminal) {
+        Ok(files) => files,
+        Err(rejected) => return super::refuse(&rejected, terminal),
+    };
+    let Some(texts) = texts(&files, terminal) else {
+        return Exit::No;
+    };
+    let Some(directory) = &args.output_dir else {
+        terminal.result(&texts.concat());
+        return Exit::Yes;
+    };
+    for (file, text) in files.iter().zip(&texts) {
+        let path = directory.join(&file.path);
+        if let Err(error) = write(&path, text) {
+            terminal.say(&format!("error: {}: {error}", path.display()));
+            return Exit::Unusable;
+        }
+        terminal.say(&format!("wrote {}", path.display()));
+    }
+    Exit::Yes
+}
+
+fn files(
+    what: Generated,
+    compiled: &Compiled,
+    proxy: &ProxyPorts,
+    terminal: &mut Terminal,
+) -> Result<Vec<File>, Rejected> {
+    let mut problems = Problems::new(&compiled.texts);
+    let document = Document::read_noting(&mut problems);
+    let inputs = kubernetes::Inputs {
+        document: &document,
+        policy: &compiled.policy,
+        proxy,
+    };
+    let files = kubernetes::generate(what.kind(), inputs, &mut problems);
+    let failed = problems.has_errors();
+    let problems = problems.into_sorted();
+    if failed {
+        return Err(Rejected {
+            cause: Cause::Invalid,
+            problems,
+            texts: compiled.texts.clone(),
+        });
+    }
+    if !problems.is_empty() {
+        terminal.say(&render(&problems, &compiled.texts, terminal.colour));
+        terminal.say(&summary(&problems));
+    }
+    Ok(files)
+}
+
+fn texts(files: &[File], terminal: &mut Terminal) -> Option<Vec<String>> {
+    let mut texts = Vec::new();
+    for file in files {
+        match file.yaml() {
+            Ok(text) => texts.push(text),
+            Err(error) => {
+                terminal.say(&format!("error: {}: {error}", file.path));
+                return None;
+            }
+        }
+    }
+    Some(texts)
+}
+
+/// What of the settings shows in the cluster.
+fn proxy_ports(settings: &Settings) -> ProxyPorts {
+    let mut shared: Vec<_> = settings.listeners.iter().map(|listener| listener.bind.port()).collect();
+    shared.sort_unstable();
+    shared.dedup();
+    ProxyPorts {
+        shared,
+        health: settings.health.port(),
+        dns: settings.dns.servers.clone(),
+    }
+}
+
+/// Through a neighbour that is renamed, so that no reader sees half a file.
+fn write(path: &Path, text: &str) -> io::Result<()> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let new = path.with_extension("new");
+    fs::write(&new, text)?;
+    fs::rename(&new, path)
+}
+
+impl Generated {
+    /// `None`: everything.
+    const fn kind(self) -> Option<What> {
+        match self {
+            Self::All => None,
+            Self::NetworkPolicies => Some(What::NetworkPolicies),
+        }
+    }
+}
+
+const NOTHING: &str =
+    "there is no policy.yaml here, and neither --policy nor --config names one: nothing was generated";

@@ -1,0 +1,90 @@
+//! From a policy document to Kubernetes objects: what locks namespaces down so that the proxy is the only way out.
+//! Must not decide who may reach what, that is the gate's; nor write text templates: every object is a checked type.
+//! Called by `generate`.
+
+mod cilium;
+mod edges;
+mod engine;
+mod namespace_lock;
+mod object;
+mod plan;
+mod proxy_lock;
+mod selector;
+
+use std::net::SocketAddr;
+
+use crate::policy::Policy;
+use crate::policy::document::Document;
+use crate::policy::problem::Problems;
+
+pub use object::{File, Object};
+pub use plan::Plan;
+
+/// One kind of output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum What {
+    /// What closes namespaces, and what opens the ways that the policy names.
+    NetworkPolicies,
+}
+
+/// What the objects must agree with.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    pub document: &'a Document,
+    /// The same files, compiled.
+    pub policy: &'a Policy,
+    pub proxy: &'a ProxyPorts,
+}
+
+/// What of the proxy's settings shows in the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProxyPorts {
+    /// Of the listeners that workloads without a port of their own share, ascending.
+    pub shared: Vec<u16>,
+    /// Probes and metrics.
+    pub health: u16,
+    /// The servers that the proxy asks. Empty: those of the node, which on AKS are Azure's own resolver.
+    pub dns: Vec<SocketAddr>,
+}
+
+impl What {
+    /// All of them, in the order in which they are written.
+    pub const ALL: [Self; 1] = [Self::NetworkPolicies];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NetworkPolicies => "network-policies",
+        }
+    }
+}
+
+/// Makes the files of one kind of output, or of all kinds with the list that `kubectl apply -k` reads. What cannot be
+/// generated is noted as an error; then nothing of it may be used.
+pub fn generate(what: Option<What>, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> Vec<File> {
+    let plan = Plan::of(inputs.document, problems);
+    let kinds = what.as_ref().map_or(&What::ALL[..], std::slice::from_ref);
+    let mut files = Vec::new();
+    for kind in kinds {
+        files.extend(match kind {
+            What::NetworkPolicies => network_policies(&plan, inputs, problems),
+        });
+    }
+    if what.is_none() {
+        files.push(File::kustomization(&files));
+    }
+    files
+}
+
+fn network_policies(plan: &Plan<'_>, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> Vec<File> {
+    let Some(engine) = plan.engine(problems) else {
+        return Vec::new();
+    };
+    let mut files = vec![proxy_lock::file(plan, engine, inputs, problems)];
+    for namespace in &plan.locked {
+        files.push(namespace_lock::file(namespace, plan, engine, inputs.proxy, problems));
+    }
+    files
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,207 @@
+//! The lock of the proxy's own namespace: its ports from those whose they are, and the world without the cluster.
+//! Must not open the admin port to anyone, nor the world inside the cluster.
+//! Called once for each set of policies.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
+
+use super::object::{File, Object};
+use super::plan::{Plan, Pods};
+use super::selector::{self, Subject, block, default_deny, namespace, tcp, tcp_range, udp_and_tcp, way_in, way_out};
+use super::{Inputs, ProxyPorts, engine};
+use crate::policy::Policy;
+use crate::policy::document::{Engine, address};
+use crate::policy::problem::{Place, Problems};
+use crate::policy::rule::{Effect, HostMatch};
+
+/// The policies of the proxy's namespace.
+pub(super) fn file(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> File {
+    need_networks(plan, problems);
+    let mut objects = vec![default_deny(&plan.cluster.proxy.namespace)];
+    objects.extend(ways_in(plan, inputs.proxy, problems));
+    objects.push(health(plan, inputs.proxy));
+    objects.push(ways_out(plan, engine, inputs));
+    let name = &plan.cluster.proxy.namespace;
+    File {
+        path: format!("network-policies/{name}.yaml"),
+        header: engine::header(&format!("The lock of the proxy's own namespace, {name}."), engine),
+        objects,
+    }
+}
+
+/// Without them "the world except the cluster" would be the whole world.
+fn need_networks(plan: &Plan<'_>, problems: &mut Problems<'_>) {
+    let networks = &plan.cluster.networks;
+    for (given, key, example) in [
+        (!networks.nodes.is_empty(), "networks.nodes", "10.224.0.0/16"),
+        (!networks.pods.is_empty(), "networks.pods", "10.244.0.0/16"),
+        (!networks.services.is_empty(), "networks.services", "10.0.0.0/16"),
+        (
+            !plan.cluster.api_server_addresses.is_empty(),
+            "api_server_addresses",
+            "20.50.1.2/32",
+        ),
+    ] {
+        if !given {
+            let at = plan
+                .document
+                .cluster
+                .as_ref()
+                .map_or_else(Place::default, |cluster| cluster.at);
+            problems
+                .error(at, format!("the proxy's own policy needs `cluster.{key}`"))
+                .help(format!(
+                    "add it to `cluster`, such as `[{example}]`: the proxy may reach the world, not the cluster"
+                ));
+        }
+    }
+}
+
+/// Each workload's port from that workload alone; the shared ones from the workloads that have none.
+fn ways_in(plan: &Plan<'_>, ports: &ProxyPorts, problems: &mut Problems<'_>) -> Vec<Object> {
+    let proxy = &plan.cluster.proxy;
+    let mut workloads: Vec<_> = plan.document.workloads.iter().collect();
+    workloads.sort_by_key(|workload| &workload.value.name);
+    let mut objects = Vec::new();
+    let mut sharing = Vec::new();
+    for workload in workloads {
+        match (Pods::of(workload), workload.value.port) {
+            (Some(pods), Some(own)) => objects.push(selector::ingress(
+                &proxy.namespace,
+                format!("sluicegate-port-of-{}", pods.name()),
+                format!("port {} is {}'s and nobody else's", own.value, pods.name()),
+                Subject::Pods(&proxy.pods),
+                vec![way_in(vec![selector::workload(&pods)], vec![tcp(own.value.number())])],
+            )),
+            (None, Some(own)) => {
+                problems
+                    .warning(
+                        own.at,
+                        format!("no pod may come in on the port of `{}`", workload.value.name),
+                    )
+                    .help("give the workload `namespace` and `pods`, so that a policy can open its port to it alone");
+            }
+            (Some(pods), None) if plan.is_locked(pods.namespace) => sharing.push(selector::workload(&pods)),
+            _ => {}
+        }
+    }
+    if !sharing.is_empty() {
+        let shared = ports.shared.iter().map(|port| tcp(*port)).collect();
+        objects.push(selector::ingress(
+            &proxy.namespace,
+            "sluicegate-shared-ports",
+            "workloads without a port of their own may use the shared ones",
+            Subject::Pods(&proxy.pods),
+            vec![way_in(sharing, shared)],
+        ));
+    }
+    objects
+}
+
+/// Monitoring; the kubelet's probes need no rule. A workload called `monitoring` says who scrapes.
+fn health(plan: &Plan<'_>, ports: &ProxyPorts) -> Object {
+    let scraper = plan.document.workload(MONITORING).and_then(Pods::of);
+    let peer = scraper.map_or_else(|| namespace(MONITORING), |pods| selector::workload(&pods));
+    selector::ingress(
+        &plan.cluster.proxy.namespace,
+        "sluicegate-monitoring",
+        "monitoring may read what the proxy counts",
+        Subject::Pods(&plan.cluster.proxy.pods),
+        vec![way_in(vec![peer], vec![tcp(ports.health)])],
+    )
+}
+
+fn ways_out(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>) -> Object {
+    let closed = closed(plan);
+    let mut ways = Vec::new();
+    for world in [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())] {
+        if engine::is_covered(world, engine) {
+            let except: Vec<_> = closed.iter().filter(|range| world.contains(*range)).copied().collect();
+            ways.push(NetworkPolicyEgressRule {
+                to: Some(vec![block(world, &except)]),
+                ports: None,
+            });
+        }
+    }
+    let servers = match &*inputs.proxy.dns {
+        [] => vec![AZURE_DNS],
+        named => named.to_vec(),
+    };
+    for server in servers {
+        ways.push(way_out(
+            vec![block(server.ip().into(), &[])],
+            udp_and_tcp(server.port()),
+        ));
+    }
+    ways.extend(named_ranges(plan, inputs.policy, &closed, engine));
+    selector::egress(
+        &plan.cluster.proxy.namespace,
+        "sluicegate-world",
+        "the proxy may reach the world without the cluster, its DNS servers, and the private ranges that rules name",
+        Subject::Pods(&plan.cluster.proxy.pods),
+        ways,
+    )
+}
+
+/// What the world is taken without, each range once.
+fn closed(plan: &Plan<'_>) -> Vec<IpNet> {
+    let cluster = plan.cluster.networks.iter().chain(&plan.cluster.api_server_addresses);
+    let mut all: Vec<_> = cluster.map(|network| network.value).chain(NEVER).collect();
+    all.sort_unstable();
+    all.dedup();
+    let whole = all.clone();
+    all.retain(|range| !whole.iter().any(|other| other != range && other.contains(range)));
+    all
+}
+
+/// The ranges inside what is closed that rules open, each on the ports of those rules; but never the API server, which
+/// `aks/core` opens for nodes: their traffic does not pass a proxy in the cluster.
+fn named_ranges(plan: &Plan<'_>, policy: &Policy, closed: &[IpNet], engine: Engine) -> Vec<NetworkPolicyEgressRule> {
+    let mut ranges: BTreeMap<IpNet, Vec<(u16, u16)>> = BTreeMap::new();
+    for rule in policy.rules().iter().filter(|rule| rule.effect == Effect::Allow) {
+        for to in &rule.to {
+            let literal = match to.host {
+                HostMatch::Cidr(range) => Some(range),
+                HostMatch::Name(_) => None,
+            };
+            for range in rule.addresses.iter().copied().chain(literal) {
+                ranges
+                    .entry(range)
+                    .or_default()
+                    .push((*to.ports.start(), *to.ports.end()));
+            }
+        }
+    }
+    let api_server = &plan.cluster.api_server_addresses;
+    ranges.retain(|range, _| {
+        engine::is_covered(*range, engine)
+            && closed.iter().any(|closed| address::overlap(*closed, *range))
+            && !api_server.iter().any(|server| server.value.contains(range))
+    });
+    let ways = ranges.into_iter().map(|(range, mut ports)| {
+        ports.sort_unstable();
+        ports.dedup();
+        let ports = ports.into_iter().map(|(first, last)| tcp_range(first, last));
+        way_out(vec![block(range, &[])], ports.collect())
+    });
+    ways.collect()
+}
+
+/// The namespace that is expected to scrape, and the name of the workload that says otherwise.
+const MONITORING: &str = "monitoring";
+/// Of Azure virtual networks; what a node asks unless the network has servers of its own.
+const AZURE_DNS: SocketAddr = SocketAddr::new(IpAddr::V4(WIRE_SERVER), 53);
+const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
+/// Never dialled by the proxy, and closed to it: link-local with the metadata service, and Azure's platform address.
+const NEVER: [IpNet; 4] = [
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    IpNet::V4(Ipv4Net::new_assert(WIRE_SERVER, 32)),
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
+    IpNet::V6(Ipv6Net::new_assert(
+        Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+        128,
+    )),
+];

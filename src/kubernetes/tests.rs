@@ -1,0 +1,237 @@
+//! Golden files: what a policy comes to, for a reviewer to read; and what one changed line of the policy changes.
+//! Must not compare with anything that the generators made in the same run. `UPDATE_GOLDEN=1` writes the files anew.
+//! Called by every test run.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+
+use super::*;
+use crate::policy::problem::render;
+use crate::policy::{Generation, SourceText, load};
+
+#[test]
+fn the_golden_files_hold() {
+    let mut differences = String::new();
+    for engine in ["cilium", "calico", "azure-npm"] {
+        let text = policy().replace("engine: cilium", &format!("engine: {engine}"));
+        let files = generated(&text).unwrap();
+        let directory = golden().join(engine);
+        let mut paths = BTreeSet::new();
+        for file in &files {
+            differences += &compare(&directory.join(&file.path), &file.yaml().unwrap());
+            paths.insert(directory.join(&file.path));
+        }
+        let stale: Vec<_> = walk(&directory)
+            .into_iter()
+            .filter(|path| !paths.contains(path))
+            .collect();
+        assert!(stale.is_empty(), "nothing generates {stale:?}");
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+/// Same input, same bytes; and the order in which things stand in the file changes nothing.
+#[test]
+fn order_changes_no_byte() {
+    let text = policy();
+    let workloads: Vec<_> = text.lines().filter(|line| line.starts_with("  poi:")).collect();
+    let poi = format!("{}\n", workloads[0]);
+    let moved = text
+        .replace(&poi, "")
+        .replace("workloads:\n", &format!("workloads:\n{poi}"));
+    assert_ne!(text, moved);
+    assert_eq!(all(&text), all(&moved));
+}
+
+/// Removing one edge takes away its two policies and nothing else.
+#[test]
+fn an_edge_is_two_policies() {
+    let text = policy();
+    assert_eq!(
+        removed(&text, &text.replace("    calls: [poi]\n", "")),
+        ["api/sluicegate-trips-to-poi", "geo/sluicegate-poi-from-trips"]
+    );
+    assert_eq!(
+        removed(&text, &text.replace("[ingress, {cidr: 10.3.0.0/24}]", "[ingress]")),
+        ["api/sluicegate-trips-from-addresses"]
+    );
+    assert_eq!(
+        removed(&text, &text.replace("    direct: [\"10.1.2.4:1433\"]\n", "")),
+        ["api/sluicegate-trips-way-direct"]
+    );
+    assert_eq!(
+        removed(&text, &text.replace(", api_server: allow", "")),
+        ["geo/sluicegate-hooks-way-api-server"]
+    );
+    assert_eq!(
+        removed(&text, &text.replace(", identity: imds", "")),
+        ["geo/sluicegate-hooks-way-metadata"]
+    );
+}
+
+/// Every edge may be written from either end.
+#[test]
+fn called_by_is_calls_from_the_other_end() {
+    let text = policy();
+    let other = text
+        .replace("    calls: [poi]\n", "")
+        .replace("ports: [8081, 8080]", "ports: [8081, 8080], called_by: [trips]");
+    assert_eq!(all(&text), all(&other));
+}
+
+/// What cannot be generated says what to write; each case is one change of the policy and a piece of the message.
+#[test]
+fn what_cannot_be_generated_is_said() {
+    for (from, to, expected) in [
+        (
+            "  engine: cilium\n",
+            "",
+            "NetworkPolicies need to know what enforces them",
+        ),
+        ("services: [10.0.0.0/16]", "services: []", "`services`"),
+        (
+            "api_server_addresses: [20.50.1.2/32]\n",
+            "\n",
+            "`cluster.api_server_addresses`",
+        ),
+        (
+            ", ports: [8081, 8080]",
+            "",
+            "`poi` does not say on which ports it is called",
+        ),
+        ("{cidr: 10.3.0.0/24}", "{cidr: 10.224.0.0/24}", "a network of nodes"),
+        ("{cidr: 10.3.0.0/24}", "{cidr: 10.0.0.0/8}", "a network of nodes"),
+        ("called_by: [ingress", "called_by: [nodes", "`nodes` has no pods"),
+        ("10.1.2.4:1433", "10.244.2.4:1433", "inside the cluster"),
+        ("10.1.2.4:1433", "20.50.1.2:443", "is the API server"),
+        ("10.1.2.4:1433", "10.224.2.4:1433", "in the network of the nodes"),
+        (
+            "pods: {app: hooks}",
+            "pods: {tier: back}",
+            "a pod can be both `hooks` and `poi`",
+        ),
+        (
+            "namespace: geo, pods: {app: poi}",
+            "namespace: sluicegate, pods: {app: poi}",
+            "namespace of the proxy",
+        ),
+        (
+            "pods: {app: poi},",
+            "pods: {app: poi}, locked: false,",
+            "would lock the namespace `geo`",
+        ),
+        ("    pods: {app: trips}\n", "", "`namespace` without `pods`"),
+    ] {
+        let text = policy().replace(from, to);
+        assert_ne!(text, policy(), "{from} is not in the policy");
+        let said = problems(&text);
+        assert!(said.contains(expected), "{to}: {said}");
+        assert!(said.contains("help"), "{to} carries no advice: {said}");
+    }
+}
+
+fn removed(before: &str, after: &str) -> Vec<String> {
+    assert_ne!(before, after);
+    let (before, after) = (objects(before), objects(after));
+    let gained: Vec<_> = after.iter().filter(|object| !before.contains(object)).collect();
+    assert!(gained.is_empty(), "{gained:?}");
+    let lost = before.iter().filter(|object| !after.contains(object));
+    let name = |object: &&Object| {
+        let metadata = &object.value()["metadata"];
+        format!(
+            "{}/{}",
+            metadata["namespace"].as_str().unwrap(),
+            metadata["name"].as_str().unwrap()
+        )
+    };
+    lost.map(|object| name(&object)).collect()
+}
+
+fn objects(text: &str) -> Vec<Object> {
+    let files = generated(text).unwrap_or_else(|problems| panic!("{problems}"));
+    files.into_iter().flat_map(|file| file.objects).collect()
+}
+
+fn all(text: &str) -> Vec<String> {
+    let files = generated(text).unwrap_or_else(|problems| panic!("{problems}"));
+    files.iter().map(|file| file.yaml().unwrap()).collect()
+}
+
+fn problems(text: &str) -> String {
+    match run(text) {
+        (_, said) if !said.is_empty() => said,
+        _ => panic!("generated without a word"),
+    }
+}
+
+/// The files, or the errors.
+pub(super) fn generated(text: &str) -> Result<Vec<File>, String> {
+    let (files, said) = run(text);
+    files.ok_or(said)
+}
+
+/// What comes out where nothing is wrong, and whatever is said, warnings too.
+fn run(text: &str) -> (Option<Vec<File>>, String) {
+    let texts = [SourceText {
+        name: "policy.yaml".into(),
+        text: text.into(),
+    }];
+    let now: Timestamp = "2026-11-21T00:00:00Z".parse().unwrap();
+    let loaded = match load(&texts, now, Generation(1), None) {
+        Ok(loaded) => loaded,
+        Err(problems) => return (None, render(&problems, &texts, false)),
+    };
+    let mut problems = Problems::new(&texts);
+    let document = Document::read_noting(&mut problems);
+    let proxy = ProxyPorts {
+        shared: vec![3128, 8080, 8443],
+        health: 9091,
+        dns: Vec::new(),
+    };
+    let inputs = Inputs {
+        document: &document,
+        policy: &loaded.policy,
+        proxy: &proxy,
+    };
+    let files = generate(None, inputs, &mut problems);
+    let failed = problems.has_errors();
+    let said = render(&problems.into_sorted(), &texts, false);
+    ((!failed).then_some(files), said)
+}
+
+fn policy() -> String {
+    fs::read_to_string(golden().join("policy.yaml")).unwrap()
+}
+
+fn golden() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubernetes")
+}
+
+fn compare(path: &Path, text: &str) -> String {
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let expected = fs::read_to_string(path).unwrap_or_default();
+    if expected == text {
+        return String::new();
+    }
+    let changed = text.lines().zip(expected.lines()).find(|(new, old)| new != old);
+    format!("{} differs, first at {changed:?}\n", path.display())
+}
+
+fn walk(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(walk(&path));
+        } else {
+            found.push(path);
+        }
+    }
+    found
+}
