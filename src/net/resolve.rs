@@ -93,6 +93,13 @@ struct State {
 /// A question that is being asked. Everyone who wants its outcome waits here; `None` until it is there.
 type Flight = watch::Receiver<Option<Result<Found, ResolveError>>>;
 
+/// Ends a flight when it is dropped, however its task ends, and gives its place back to whom it was charged.
+struct Aloft<'a, N> {
+    shared: &'a Shared<N>,
+    question: (HostName, Family),
+    asker: IpAddr,
+}
+
 impl Resolver {
     /// A resolver over `settings.servers`, or, if there are none, over the servers of /etc/resolv.conf. Questions are
     /// asked by tasks of the tokio runtime that looks a name up.
@@ -185,8 +192,18 @@ impl<N: Nameservers> Resolver<N> {
                 place.insert(flight.clone());
                 let (shared, name) = (self.shared.clone(), name.clone());
                 tokio::spawn(async move {
-                    let outcome = shared.ask(&name, family).await;
-                    shared.state().land(name, family, asker, &outcome);
+                    let aloft = Aloft {
+                        shared: &*shared,
+                        question: (name, family),
+                        asker,
+                    };
+                    let name = &aloft.question.0;
+                    let outcome = shared.ask(name, family).await;
+                    // Where nobody was asked there is nothing to remember.
+                    if !matches!(outcome, Err(Trouble::Failure(ResolveError::Busy))) {
+                        shared.state().memory.note(name, family, &outcome, Instant::now());
+                    }
+                    drop(aloft);
                     sender.send_replace(Some(outcome.map_err(Trouble::into_error)));
                 });
                 Ok(flight)
@@ -210,15 +227,11 @@ impl<N> Shared<N> {
     }
 }
 
-impl State {
-    /// Ends a flight, and gives its place back to whom it was charged.
-    fn land(&mut self, name: HostName, family: Family, asker: IpAddr, outcome: &Result<Found, Trouble>) {
-        // Where nobody was asked there is nothing to remember.
-        if !matches!(outcome, Err(Trouble::Failure(ResolveError::Busy))) {
-            self.memory.note(&name, family, outcome, Instant::now());
-        }
-        self.flights.remove(&(name, family));
-        if let Entry::Occupied(mut share) = self.shares.entry(asker) {
+impl<N> Drop for Aloft<'_, N> {
+    fn drop(&mut self) {
+        let mut state = self.shared.state();
+        state.flights.remove(&self.question);
+        if let Entry::Occupied(mut share) = state.shares.entry(self.asker) {
             *share.get_mut() -= 1;
             if *share.get() == 0 {
                 share.remove();

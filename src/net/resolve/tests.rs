@@ -99,6 +99,20 @@ async fn one_question_serves_everyone_who_asks_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_question_that_panics_gives_its_place_back() {
+    let resolver = resolver(|_, _| panic!("on purpose"));
+    for _ in 0..=MAX_QUESTIONS_OF_ONE {
+        let given_up = resolver.lookup(&name("a.test"), Family::V4, ASKER).await;
+        assert_eq!(
+            given_up.unwrap_err(),
+            ResolveError::Failed("the question was given up".into())
+        );
+    }
+    resolver.servers().now_say(|_, _| (ms(0), found(&[A], 10)));
+    assert!(resolver.lookup(&name("a.test"), Family::V4, ASKER).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_question_outlives_the_client_that_asked_first() {
     let resolver = resolver(|_, _| (ms(100), found(&[A], 10)));
     let first = tokio::spawn({
