@@ -249,7 +249,9 @@ impl App {
             io::Result::Ok(())
         });
         stop.cancel();
-        proxy.telemetry.flush(LAST_RECORDS);
+        if !proxy.telemetry.flush(LAST_RECORDS) {
+            tracing::warn!("the last records were not written: nobody took them within {LAST_RECORDS:?}");
+        }
         data.shutdown_timeout(LAST_TASKS);
         ended
     }
@@ -321,6 +323,7 @@ async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: 
         () = signals.next() => tracing::info!("told again to stop; {} connections are cut", sessions.len()),
     }
     proxy.tracker.cut_all(End::Drain);
+    proxy.drained.cancel();
     // What was cut writes its record on its way out.
     let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
 }

@@ -48,6 +48,8 @@ pub(crate) struct Proxy {
     pub(crate) ids: Ids,
     /// Cancelled on SIGTERM: nothing new is accepted, exchanges end with their current request.
     pub(crate) draining: CancellationToken,
+    /// Cancelled when the time to drain is over: what waits for a verdict then gets none.
+    pub(crate) drained: CancellationToken,
 }
 
 impl Proxy {
@@ -71,6 +73,7 @@ impl Proxy {
             records_required: settings.log.required,
             ids: Ids::new(),
             draining: CancellationToken::new(),
+            drained: CancellationToken::new(),
         }
     }
 }

@@ -80,6 +80,7 @@ reasons! {
     Upstream "upstream" 502 "http_response_incomplete" "the destination closed the connection or answered with something that is not HTTP";
     Loop "loop" 508 "proxy_loop_detected" "the request has passed this proxy before";
     Limit "limit" 503 "connection_limit_reached" "too many connections or DNS questions, in all or from this client";
+    Drain "drain" 503 "proxy_internal_error" "the proxy was stopped before a verdict";
     ClientClosed "client_closed" 400 "http_request_error" "the client went away before a verdict";
 }
 

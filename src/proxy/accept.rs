@@ -178,8 +178,10 @@ fn welcome(
             sessions.spawn(async move {
                 let _open = connection.front.metrics.connection();
                 let _admitted = admitted;
+                let drained = connection.proxy.drained.clone();
                 // What sets a tunnel up is large; it is boxed, and gone before the tunnel is relayed.
-                if let Some(established) = Box::pin(serve(connection, stream, certificates)).await {
+                let set_up = Box::pin(serve(connection, stream, certificates));
+                if let Some(Some(established)) = drained.run_until_cancelled_owned(set_up).await {
                     established.relay().await;
                 }
             });

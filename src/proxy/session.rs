@@ -42,7 +42,8 @@ pub(crate) struct Connection {
     pub(crate) cut: Notify,
 }
 
-/// A decision in the making. Dropped before it is settled, it is recorded as `client_closed`.
+/// A decision in the making. Dropped before it is settled, it is recorded as `client_closed`, or as `drain` where the
+/// process ends.
 #[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) connection: Arc<Connection>,
@@ -298,7 +299,12 @@ impl Case {
 
 impl Drop for Case {
     fn drop(&mut self) {
-        self.settle(false, Stage::Request, Reason::ClientClosed, None);
+        let reason = if self.connection.proxy.drained.is_cancelled() {
+            Reason::Drain
+        } else {
+            Reason::ClientClosed
+        };
+        self.settle(false, Stage::Request, reason, None);
     }
 }
 

@@ -2,15 +2,17 @@
 //! Must not test commands other than `run`; those have no sockets.
 //! Called by `tests/run`.
 
+use std::io::Read;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
 use crate::support::client::{Client, Ending};
+use crate::support::origin::Origin;
 use crate::support::proxy::{free_port, is_open};
 use crate::support::setup::Setup;
-use crate::support::world::World;
+use crate::support::world::{Origins, World};
 
 #[test]
 fn health_says_what_it_knows() {
@@ -76,6 +78,53 @@ fn without_tunnels_the_end_is_at_once() {
     assert!(started.elapsed() < Duration::from_secs(5), "{:?}", started.elapsed());
     assert_eq!((outcome.decisions.len(), outcome.tunnels.len()), (0, 0));
     drop(idle);
+}
+
+#[test]
+fn what_waits_for_a_verdict_when_the_drain_ends_says_so() {
+    let origins = Origins::start();
+    let silent = Origin::start("127.0.0.1:0", |tap| tap.read_to_end(&mut Vec::new()).map(drop));
+    let policy = format!(
+        "allow: [{{to: [\"{}\", \"http://silent.allowed.test:{}\"], addresses: [127.0.0.0/8]}}]\n",
+        origins.tls_target("api.allowed.test"),
+        silent.port()
+    );
+    let proxy = Setup::new(&policy)
+        .dns(&origins.dns)
+        .listener(json!({"name": "tls", "mode": "tls", "bind": "127.0.0.1:0", "port": 443}))
+        .set("timeouts.drain", json!("500ms"))
+        .set("timeouts.head", json!("60s"))
+        .start();
+    let mut tunnel = Client::tunnel(proxy.address(), &origins.tls_target("api.allowed.test"));
+    let mut transparent = Client::connect(proxy.at("tls"));
+    transparent.send([0x16]);
+    let mut exchange = Client::connect(proxy.address());
+    exchange.get(&format!("http://silent.allowed.test:{}/", silent.port()));
+    proxy.decision(|record| record.reason() == "rule");
+    proxy.signal(Signal::TERM);
+    for client in [&mut tunnel, &mut transparent, &mut exchange] {
+        assert_ne!(client.read_to_end().1, Ending::Open);
+    }
+    let outcome = proxy.wait_end();
+    assert_eq!(outcome.verdicts(), ["allow rule", "deny drain", "deny drain"]);
+    assert_eq!(outcome.tunnels.len(), 1);
+    assert_eq!(outcome.tunnels[0].text("end"), "drain");
+}
+
+#[test]
+fn records_that_cannot_be_written_at_the_end_are_missed_aloud() {
+    let origins = Origins::start();
+    let proxy = Setup::new(&origins.policy()).dns(&origins.dns).deaf().start();
+    let end = Instant::now() + Duration::from_mins(1);
+    while proxy.metric("sluicegate_records_dropped_total", &[]) == 0 {
+        assert!(Instant::now() < end, "nothing was ever dropped");
+        for _ in 0..200 {
+            Client::connect_request(proxy.address(), "denied.test:443");
+        }
+    }
+    proxy.signal(Signal::TERM);
+    proxy.expect_log("the last records were not written");
+    assert_eq!(proxy.wait_end().status.code(), Some(0));
 }
 
 #[test]
