@@ -18,13 +18,26 @@ pub fn raise() -> io::Result<u64> {
 
 /// How many client connections fit into that many descriptors: two a tunnel, and some for all else.
 pub fn connections(descriptors: u64) -> usize {
-    let slack = SLACK.min(descriptors / 4);
-    usize::try_from((descriptors - slack) / PER_CONNECTION).unwrap_or(usize::MAX)
+    let kept = KEPT.min(descriptors / 16);
+    usize::try_from((beside_slack(descriptors) - kept) / PER_CONNECTION).unwrap_or(usize::MAX)
+}
+
+/// How many are left over beside that many client connections, all with their two: for what is only kept for later.
+pub fn spare(descriptors: u64, connections: usize) -> usize {
+    let promised = (connections as u64).saturating_mul(PER_CONNECTION);
+    let spare = beside_slack(descriptors).saturating_sub(promised);
+    usize::try_from(spare).unwrap_or(usize::MAX)
+}
+
+fn beside_slack(descriptors: u64) -> u64 {
+    descriptors - SLACK.min(descriptors / 4)
 }
 
 const PER_CONNECTION: u64 = 2;
 /// 1024 DNS questions in flight (see the resolver); listeners, races of several addresses, watched directories, admin.
 const SLACK: u64 = 1024 + 256;
+/// Not promised to client connections, however many they may be.
+const KEPT: u64 = 1024;
 
 #[cfg(test)]
 mod tests {
@@ -41,8 +54,16 @@ mod tests {
     #[test]
     fn connections_leave_room_for_the_rest() {
         assert_eq!(connections(0), 0);
-        assert_eq!(connections(1024), 384);
-        assert_eq!(connections(1_048_576), 523_648);
+        assert_eq!(connections(1024), 352);
+        assert_eq!(connections(1_048_576), 523_136);
         assert!(connections(u64::MAX) > 1_000_000);
+    }
+
+    #[test]
+    fn what_is_promised_and_what_is_spare_fit_together() {
+        assert_eq!(spare(1000, connections(1000)), 62);
+        assert_eq!(spare(20_000, connections(20_000)), 1024);
+        assert_eq!(spare(1_048_576, 50_000), 947_296);
+        assert_eq!((spare(1000, 376), spare(0, usize::MAX)), (0, 0));
     }
 }

@@ -38,6 +38,8 @@ pub(crate) struct Admission {
     all: Arc<Semaphore>,
     per_source: usize,
     sources: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+    /// Descriptors beyond the two of each connection, for upstream connections that are kept.
+    pub(crate) spare: Arc<Semaphore>,
     /// Refusals that are being told at the same time; beyond it, connections are just closed.
     farewells: Arc<Semaphore>,
 }
@@ -64,9 +66,11 @@ impl Admission {
     /// `descriptors` is what the system gives the process; more connections than it carries are not promised.
     pub(crate) fn new(limits: &Limits, descriptors: u64) -> Self {
         let limit = limits.connections.min(net::descriptors::connections(descriptors));
+        let spare = net::descriptors::spare(descriptors, limit).min(Semaphore::MAX_PERMITS);
         Self {
             limit,
             all: Arc::new(Semaphore::new(limit)),
+            spare: Arc::new(Semaphore::new(spare)),
             per_source: limits.per_source,
             sources: Mutex::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),

@@ -3,11 +3,12 @@
 //! Called by the plain HTTP front for each request that passed the gate.
 
 use std::net::IpAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::forward::Upload;
 use crate::name::{Host, Port};
@@ -24,11 +25,16 @@ pub(crate) struct Upstream {
     pub(crate) reused: bool,
     rule: Option<RuleId>,
     generation: Generation,
+    /// For its descriptor. `None`: it has the one that admission counts for the client connection's upstream.
+    spare: Option<OwnedSemaphorePermit>,
 }
 
 /// The idle upstream connections of one client connection.
-#[derive(Debug, Default)]
-pub(crate) struct Upstreams(Mutex<Vec<Upstream>>);
+#[derive(Debug)]
+pub(crate) struct Upstreams {
+    idle: Mutex<Vec<Upstream>>,
+    spare: Arc<Semaphore>,
+}
 
 impl Upstream {
     /// Speaks HTTP over a stream that was dialled for this decision.
@@ -53,6 +59,7 @@ impl Upstream {
             reused: false,
             rule,
             generation,
+            spare: None,
         })
     }
 
@@ -63,6 +70,25 @@ impl Upstream {
 }
 
 impl Upstreams {
+    /// None yet. Those that are kept beside the one in use take descriptors from `spare`.
+    pub(crate) fn new(spare: Arc<Semaphore>) -> Self {
+        Self {
+            idle: Mutex::default(),
+            spare,
+        }
+    }
+
+    /// Leaves the descriptor that was counted for an upstream to the one that is dialled next: what is kept takes a spare
+    /// one, or is closed where there is none.
+    pub(crate) fn make_room(&self) {
+        self.lock().retain_mut(|upstream| {
+            if upstream.spare.is_none() {
+                upstream.spare = Arc::clone(&self.spare).try_acquire_owned().ok();
+            }
+            upstream.spare.is_some()
+        });
+    }
+
     /// Takes out a connection to this name and port, if one is open. Whether it may be used is judged by the caller.
     pub(crate) async fn take(&self, host: &Host, port: Port) -> Option<Upstream> {
         loop {
@@ -91,11 +117,10 @@ impl Upstreams {
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Upstream>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Each takes a descriptor that admission does not count.
 const MAX_IDLE: usize = 2;
 /// In bytes. To hyper it is the bound of a buffer that it may pass by one read.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

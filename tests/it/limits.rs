@@ -278,6 +278,43 @@ fn the_effective_limits_are_said_at_start() {
 }
 
 #[test]
+fn kept_connections_take_only_descriptors_that_are_left_over() {
+    // 62 of a thousand descriptors are.
+    let world = World::with(|setup, _| setup.wrapped(&["prlimit", "--nofile=1000:1000"]));
+    let visit = || {
+        let mut client = Client::connect(world.proxy.address());
+        for name in ["plain.allowed.test", "other.allowed.test"] {
+            client.get(&world.origins.url(name, "/"));
+            assert!(client.response().text().contains(name));
+        }
+        client
+    };
+    let open = || {
+        let all = &world.origins.http.connections;
+        all.with(|all| all.iter().filter(|one| one.ended.is_none()).count())
+    };
+    let clients: Vec<_> = (0..70).map(|_| visit()).collect();
+    for closed in (62..70).map(|client| 2 * client) {
+        world.origins.http.expect_end(closed);
+    }
+    assert_eq!(open(), 70 + 62);
+    // They come back.
+    drop(clients);
+    world
+        .proxy
+        .wait_metric("sluicegate_open_connections", &[("listener", "proxy")], |open| {
+            open == 0
+        });
+    for connection in 0..140 {
+        world.origins.http.expect_end(connection);
+    }
+    let mut client = visit();
+    client.get(&world.origins.url("plain.allowed.test", "/"));
+    client.response();
+    assert_eq!(open(), 2);
+}
+
+#[test]
 fn hellos_in_many_tunnels_at_once_all_pass() {
     let world = World::start();
     let target = world.origins.tls_target("api.allowed.test");

@@ -78,11 +78,12 @@ pub(crate) struct Exchange {
 
 impl Exchanges {
     pub(crate) fn new(connection: Arc<Connection>, scope: Scope, findings: Arc<Findings>) -> Self {
+        let spare = Arc::clone(&connection.proxy.admission.spare);
         Self {
             connection,
             scope,
             findings,
-            upstreams: Upstreams::default(),
+            upstreams: Upstreams::new(spare),
             switched: Mutex::default(),
         }
     }
@@ -239,6 +240,7 @@ impl Exchanges {
                 return Ok((kept, decision));
             }
         }
+        self.upstreams.make_room();
         let (dialled, decision) = case.reach(ask).await?;
         let to = (ask.host.clone(), ask.port, dialled.address);
         match Upstream::over(dialled.stream, to, decision.rule, decision.generation).await {
@@ -249,6 +251,7 @@ impl Exchanges {
 
     /// Dials once more for a request that a kept connection did not take.
     async fn dial_again(&self, exchange: &Exchange, ask: &Ask) -> Option<Upstream> {
+        self.upstreams.make_room();
         let (dialled, decision) = dial_allowed(&self.connection, ask).await?;
         if let Some(tunnel) = &mut *lock(&exchange.tunnel) {
             tunnel.redialled(dialled.address);
