@@ -13,8 +13,9 @@ use super::compiled::{Mode, Parts, Workload};
 use super::document::{self, AllowRule, Checks, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
 use super::presets::{self, Preset, Row, Way};
 use super::problem::{At, Place, Problems};
-use super::rule::{Destination, Effect, From, Peer, Position, Rule};
+use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
 use super::yaml::typed;
+use crate::name::HostPattern;
 
 /// What a document comes to.
 #[derive(Debug)]
@@ -45,6 +46,7 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
     for entry in document.deny {
         compiler.deny(entry);
     }
+    compiler.api_server(&document.workloads);
     let files = compiler.problems.texts().iter();
     let parts = Parts {
         workloads: document
@@ -117,6 +119,46 @@ impl Compiler<'_, '_> {
         };
         let from = From::Any(vec![Peer::Workload(Arc::clone(&workload.name))]);
         self.preset(&preset, preset.at, &from, &Notes::default(), &Checks::default());
+    }
+
+    /// Pods never reach the API server through the proxy, whatever a wildcard says: those with `api_server: allow` have
+    /// a way past it.
+    fn api_server(&mut self, workloads: &[At<document::Workload>]) {
+        let Some(server) = &self.cluster.api_server else { return };
+        let pods = workloads.iter().filter(|workload| workload.value.namespace.is_some());
+        let pods = pods.map(|workload| Peer::Workload(Arc::clone(&workload.value.name)));
+        let addresses = self
+            .cluster
+            .networks
+            .pods
+            .iter()
+            .map(|network| Peer::Cidr(network.value));
+        let from: Vec<_> = pods.chain(addresses).collect();
+        if from.is_empty() {
+            return;
+        }
+        let notes = Notes {
+            reason: Some(
+                "pods have no business with the API server, or say `api_server: allow` and go past the proxy".into(),
+            ),
+            ..Notes::default()
+        };
+        let to = Destination {
+            scheme: None,
+            host: HostMatch::Name(HostPattern::Exact(server.value.clone())),
+            ports: 1..=u16::MAX,
+        };
+        let at = self.problems.position(server.at);
+        let from = From::Any(from);
+        self.rules.push(rule(
+            Effect::Deny,
+            API_SERVER.into(),
+            at,
+            from,
+            vec![to],
+            notes,
+            Checks::default(),
+        ));
     }
 
     fn preset(&mut self, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
@@ -263,4 +305,6 @@ fn from(from: Option<Vec<At<Peer>>>) -> From {
     }
 }
 
+/// What the rule is called that nobody writes.
+const API_SERVER: &str = "cluster.api_server";
 const WORKLOAD_IDENTITY: &str = "aks/workload-identity";
