@@ -10,8 +10,9 @@ use serde_json::json;
 use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
 use crate::support::http::Message;
-use crate::support::origin::{Origin, Tap};
+use crate::support::origin::{Origin, Tap, pattern};
 use crate::support::proxy::Proxy;
+use crate::support::record::Record;
 use crate::support::setup::Setup;
 use crate::support::world::Origins;
 
@@ -125,6 +126,41 @@ fn a_response_with_two_framings_keeps_the_one_that_counts() {
         Stage::with(coded, false).ask("GET", "1.1", "\r\n").response().status(),
         502
     );
+}
+
+#[test]
+fn an_upload_may_outlast_its_answer() {
+    const SIZE: usize = 4 << 20;
+    for reading in [
+        "Content-Length: 2\r\n\r\nok",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    ] {
+        let stage = Stage::of(move |tap| {
+            let mut request = Message::read_head(tap)?.unwrap();
+            write!(tap, "HTTP/1.1 200 OK\r\n{reading}")?;
+            request.read_body(tap, false)?;
+            let whole = request.body == pattern(SIZE);
+            Message::read_head(tap)?;
+            write!(tap, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n{whole:5}")
+        });
+        let mut client = stage.ask("POST", "1.1", &format!("Content-Length: {SIZE}\r\n\r\n"));
+        // The answer is here before the first byte of the body has left.
+        assert_eq!(client.response().text(), "ok");
+        assert!(
+            stage.proxy.all_records().iter().all(Record::is_decision),
+            "it is still under way"
+        );
+        client.send(pattern(SIZE));
+        assert_eq!(stage.end(), "finished");
+        let record = stage.proxy.record(Record::is_tunnel);
+        assert_eq!(
+            (record.number("up_bytes"), record.number("down_bytes")),
+            (SIZE as u64, 2)
+        );
+        let host = format!("plain.allowed.test:{}", stage.origin.port());
+        client.get(&format!("http://{host}/"));
+        assert!(client.response().text().starts_with("true"));
+    }
 }
 
 #[test]

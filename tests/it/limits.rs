@@ -2,15 +2,19 @@
 //! Must not measure; the benches do. Here every limit is hit and the proxy goes on.
 //! Called by `tests/run`.
 
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, prlimit};
 use serde_json::json;
 
+use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
 use crate::support::hello::Hello;
-use crate::support::origin::{Ended, Origin};
+use crate::support::http::Message;
+use crate::support::origin::{Ended, Origin, pattern};
 use crate::support::setup::Setup;
 use crate::support::world::{Origins, World};
 
@@ -107,7 +111,7 @@ fn k03_idle_and_half_closed_tunnels_end_in_their_time() {
     // An upstream that never ends its side after ours has ended.
     let silent = Origin::start("127.0.0.1:0", |tap| {
         let mut rest = Vec::new();
-        std::io::Read::read_to_end(tap, &mut rest)?;
+        tap.read_to_end(&mut rest)?;
         std::thread::park_timeout(Duration::from_secs(30));
         Ok(())
     });
@@ -145,7 +149,7 @@ fn k03_a_stream_one_way_is_not_idle() {
     let world = World::with(|setup, _| setup.set("timeouts.idle", json!("600ms")));
     let talking = Origin::start("127.0.0.1:0", |tap| {
         for _ in 0..20 {
-            std::io::Write::write_all(tap, b"tick")?;
+            tap.write_all(b"tick")?;
             std::thread::park_timeout(Duration::from_millis(100));
         }
         Ok(())
@@ -165,7 +169,7 @@ fn k04_a_slow_reader_holds_the_sender_back() {
     let flood = Origin::start("127.0.0.1:0", |tap| {
         let block = vec![7; 1 << 20];
         for _ in 0..400 {
-            std::io::Write::write_all(tap, &block)?;
+            tap.write_all(&block)?;
         }
         Ok(())
     });
@@ -186,6 +190,56 @@ fn k04_a_slow_reader_holds_the_sender_back() {
         .metric("process_resident_memory_bytes", &[])
         .saturating_sub(before);
     assert!(grown < 32_000_000, "slow readers cost {grown} bytes");
+}
+
+#[test]
+fn k04_an_upload_that_its_server_pauses_waits_and_then_goes_on() {
+    const SIZE: usize = 64 << 20;
+    let origins = Origins::start();
+    let (go_on, paused) = mpsc::channel();
+    let paused = Mutex::new(paused);
+    let slow = Origin::start("127.0.0.1:0", move |tap| {
+        let length = Message::read_head(tap)?
+            .unwrap()
+            .field("content-length")
+            .map(str::to_owned);
+        paused.lock().unwrap().recv().unwrap();
+        // Not through the tap, which would keep it all.
+        let mut body = Vec::new();
+        (&tap.stream)
+            .take(length.unwrap().parse().unwrap())
+            .read_to_end(&mut body)?;
+        let answer = if body == pattern(SIZE) { "whole" } else { "spoilt" };
+        write!(
+            tap,
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{answer}",
+            answer.len()
+        )
+    });
+    let host = format!("plain.allowed.test:{}", slow.port());
+    let policy = format!("allow: [{{to: [\"http://{host}\"], addresses: [127.0.0.0/8]}}]");
+    let proxy = Setup::new(&policy).dns(&origins.dns).start();
+    let before = proxy.metric("process_resident_memory_bytes", &[]);
+    let mut client = Client::connect(proxy.address());
+    client.send(format!(
+        "PUT http://{host}/ HTTP/1.1\r\nHost: {host}\r\nContent-Length: {SIZE}\r\n\r\n"
+    ));
+    let body = pattern(SIZE);
+    // Sends until nobody takes any more.
+    client.stream.set_write_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut sent = 0;
+    while let Ok(taken) = client.stream.write(&body[sent..]) {
+        sent += taken;
+    }
+    assert!(sent < SIZE, "nobody held it back");
+    let grown = proxy
+        .metric("process_resident_memory_bytes", &[])
+        .saturating_sub(before);
+    assert!(grown < 16_000_000, "a paused upload costs {grown} bytes");
+    go_on.send(()).unwrap();
+    client.stream.set_write_timeout(Some(DEADLINE)).unwrap();
+    client.send(&body[sent..]);
+    assert_eq!(client.response().text(), "whole");
 }
 
 #[test]
@@ -225,6 +279,41 @@ fn k07_where_records_are_required_no_record_means_no_service() {
     };
     assert_eq!(refused.line(), "HTTP/1.1 503 Failed by sluicegate (limit)");
     assert!(proxy.metric("sluicegate_limits_hit_total", &[("limit", "log")]) >= 1);
+}
+
+#[test]
+fn k07_where_records_are_required_every_request_that_goes_out_has_one() {
+    let origins = Origins::start();
+    let mut proxy = Setup::new(&origins.policy())
+        .dns(&origins.dns)
+        .set("log.required", json!(true))
+        .set("timeouts.head", json!("60s"))
+        .deaf()
+        .start();
+    // Both are admitted while the log is still taken: it is their decisions that count.
+    let mut late = Client::connect(proxy.address());
+    let mut client = Client::connect(proxy.address());
+    let end = Instant::now() + Duration::from_mins(1);
+    let refused = loop {
+        assert!(Instant::now() < end, "it served without records");
+        for _ in 0..100 {
+            client.get(&origins.url("plain.allowed.test", "/size/1"));
+        }
+        let mut answers = (0..100).map(|_| client.response());
+        if let Some(refused) = answers.find(|answer| answer.status() != 200) {
+            break refused;
+        }
+    };
+    assert_eq!(refused.line(), "HTTP/1.1 503 Failed by sluicegate (limit)");
+    let target = origins.echo_target();
+    late.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\nx"));
+    assert_eq!(late.head().status(), 200);
+    assert_eq!(late.read_to_end(), (Vec::new(), Ending::Reset));
+    assert_eq!(origins.echo.received(), b"");
+    proxy.hear();
+    let allowed = proxy.stop().decisions;
+    let allowed = allowed.iter().filter(|record| record.verdict() == "allow rule");
+    assert_eq!(allowed.count(), origins.http.requests().len());
 }
 
 #[test]

@@ -62,9 +62,7 @@ impl Proxy {
         };
         proxy.readers.push(read_lines(stderr, proxy.log.clone(), plain));
         match output {
-            Output::Records => proxy.readers.push(read_lines(stdout, proxy.records.clone(), |line| {
-                Record(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
-            })),
+            Output::Records => proxy.readers.push(read_lines(stdout, proxy.records.clone(), record)),
             Output::Lines => proxy.readers.push(read_lines(stdout, proxy.lines.clone(), |line| line)),
             Output::Unread => proxy.unread = Some(stdout),
         }
@@ -135,6 +133,13 @@ impl Proxy {
             .lines
             .wait(DEADLINE, |all| all.iter().find(|line| wanted(line)).cloned());
         found.unwrap_or_else(|| panic!("no such line: {:#?}", self.lines.with(<[String]>::to_vec)))
+    }
+
+    /// Begins to read the standard output that nobody has read so far.
+    pub fn hear(&mut self) {
+        let unread = self.unread.take().expect("nobody reads it yet");
+        let records = self.records.clone();
+        self.readers.push(read_lines(unread, records, record));
     }
 
     pub fn all_records(&self) -> Vec<Record> {
@@ -349,6 +354,14 @@ pub fn fetch(proxy: SocketAddr, url: &str) -> Message {
         "GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"
     ));
     client.response()
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "lines are given away to whoever makes something of them"
+)]
+fn record(line: String) -> Record {
+    Record(serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}")))
 }
 
 fn read_lines<T: Send + 'static>(
