@@ -6,10 +6,11 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
-use tokio::time::{Instant, Sleep, sleep_until};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 use super::client::Client;
 use super::session::Connection;
@@ -35,6 +36,7 @@ pub(crate) struct Strict {
     hyper_waits: bool,
     /// The client has finished its side.
     finished: bool,
+    next_look: Option<Pin<Box<Sleep>>>,
     connection: Arc<Connection>,
     findings: Arc<Findings>,
 }
@@ -97,6 +99,7 @@ impl Strict {
             deadline: Some(Box::pin(sleep_until(connection.head_deadline(Instant::now())))),
             hyper_waits: false,
             finished: false,
+            next_look: None,
             connection,
             findings: Arc::clone(&findings),
         };
@@ -177,6 +180,29 @@ impl Strict {
                 cx.waker().wake_by_ref();
             }
         }
+        if self.finished || self.buffer.len() >= READ {
+            self.look(cx)?;
+        }
+        Ok(())
+    }
+
+    /// Looks once in a while what became of a client from which nothing more may be read now.
+    fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        let mut next = self.next_look.take().unwrap_or_else(|| Box::pin(sleep(LOOK)));
+        while next.as_mut().poll(cx).is_ready() {
+            next.as_mut().reset(Instant::now() + LOOK);
+            let state = pin!(self.client.tcp().ready(Interest::READABLE | Interest::ERROR)).poll(cx);
+            let Poll::Ready(state) = state else { continue };
+            let state = state?;
+            if state.is_error() {
+                return Err(io::ErrorKind::ConnectionReset.into());
+            }
+            // Behind a body that waits for its server there is no telling yet what the end is the end of.
+            if state.is_read_closed() && matches!(self.phase, Phase::Head { .. }) {
+                self.findings.client_finished();
+            }
+        }
+        self.next_look = Some(next);
         Ok(())
     }
 
@@ -333,3 +359,5 @@ impl AsyncWrite for Strict {
 
 /// Asked of the client at a time.
 const READ: usize = 16 * 1024;
+/// Between two looks at a client from which nothing more may be read.
+const LOOK: Duration = Duration::from_secs(1);

@@ -193,10 +193,13 @@ fn an_upload_that_the_client_breaks_off_is_the_clients_end() {
 fn a_client_that_goes_away_ends_its_exchange_at_once() {
     let begun = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n";
     let pipelined = "\r\nGET http://plain.allowed.test/next HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n";
+    let flood = "\r\n".to_owned() + &pipelined[2..].repeat(1000);
     for (answer, rest) in [
         ("", "\r\n"),
         (begun, "\r\n"),
         ("", pipelined),
+        // More than is read ahead.
+        ("", &flood),
         ("", "Content-Length: 10\r\n\r\nhalf"),
     ] {
         let stage = Stage::silent_after(answer);
@@ -212,7 +215,8 @@ fn a_client_that_goes_away_ends_its_exchange_at_once() {
 #[test]
 fn a_client_that_has_finished_waits_for_a_silent_server_no_longer_than_a_tunnel_would() {
     let pipelined = "\r\nGET http://plain.allowed.test/next HTTP/1.1\r\nHost: plain.allowed.test\r\n\r\n";
-    for rest in ["\r\n", pipelined] {
+    let flood = "\r\n".to_owned() + &pipelined[2..].repeat(1000);
+    for rest in ["\r\n", pipelined, &flood] {
         let stage = Stage::silent_after("");
         let mut client = stage.ask("GET", "1.1", rest);
         client.finish();
