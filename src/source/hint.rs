@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use notify::event::{AccessKind, AccessMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{ErrorKind, Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tokio::sync::mpsc;
 
 /// Watches the directories around a set of paths.
@@ -15,6 +15,8 @@ pub(super) struct Hint {
     events: mpsc::Receiver<()>,
     /// Kept for its thread; `None` where the kernel gives no watch.
     _watcher: Option<RecommendedWatcher>,
+    /// Why some or all hints will not come.
+    missing: Option<String>,
 }
 
 impl Hint {
@@ -26,17 +28,29 @@ impl Hint {
                 let _ = sender.try_send(());
             }
         });
+        let mut missing = None;
+        let watcher = watcher.inspect_err(|error| missing = Some(error.to_string()));
         let watcher = watcher.ok().map(|mut watcher| {
             for directory in directories(paths) {
-                // A directory that is not there is no reason to give up the others.
-                let _ = watcher.watch(&directory, RecursiveMode::NonRecursive);
+                // One that cannot be watched is no reason to give up the others.
+                if let Err(error) = watcher.watch(&directory, RecursiveMode::NonRecursive)
+                    && !matches!(error.kind, ErrorKind::PathNotFound)
+                {
+                    missing.get_or_insert_with(|| format!("{}: {error}", directory.display()));
+                }
             }
             watcher
         });
         Self {
             events,
             _watcher: watcher,
+            missing,
         }
+    }
+
+    /// Why some or all hints will not come, where that is so.
+    pub(super) fn missing(&self) -> Option<&str> {
+        self.missing.as_deref()
     }
 
     /// Returns when something moved; never, where there are no hints.

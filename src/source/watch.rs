@@ -97,7 +97,7 @@ impl Watch {
     }
 
     async fn watch<A: Adopt>(mut self, mut adopt: A, stop: CancellationToken, mut hangup: Option<Signal>) {
-        let mut hint = self.hint();
+        let mut hint = self.hint(None);
         let mut tick = interval(POLL);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
@@ -112,18 +112,25 @@ impl Watch {
             self.expire();
             match stop.run_until_cancelled(self.turn(forced, &mut adopt)).await {
                 // New directories may have come into play.
-                Some(true) => hint = self.hint(),
+                Some(true) => hint = self.hint(hint.missing()),
                 Some(false) => {}
                 None => return,
             }
         }
     }
 
-    fn hint(&self) -> Hint {
-        match &self.source {
+    /// Says what keeps hints from coming, unless that was said before.
+    fn hint(&self, said: Option<&str>) -> Hint {
+        let hint = match &self.source {
             PolicySource::Builtin => Hint::around(&[]),
             PolicySource::Files(paths) => Hint::around(paths),
+        };
+        if let Some(why) = hint.missing().filter(|why| Some(*why) != said) {
+            warn!(
+                "the kernel does not say when the policy files change ({why}); they are looked at every {POLL:?} all the same"
+            );
         }
+        hint
     }
 
     /// Tells who holds tunnels that time alone changed an answer.

@@ -5,7 +5,8 @@
 mod built_in;
 mod clock;
 mod guard;
-mod netns;
+mod hints;
+pub mod netns;
 mod transparent;
 
 use std::net::{IpAddr, SocketAddr};
