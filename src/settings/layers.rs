@@ -63,6 +63,11 @@ impl Values {
         Self(values)
     }
 
+    /// Where a key of the top level stands.
+    pub(super) fn places(&self, name: &str) -> Option<Places> {
+        self.0.get(name)?.origin()?.parse().ok()
+    }
+
     fn names(&self) -> Vec<&str> {
         sorted(&self.0)
     }
@@ -129,8 +134,14 @@ impl Variables {
         let scalars = known.scalars();
         self.all.retain(|variable| {
             let Variable { name, path, places, .. } = variable;
-            let found = scalars.contains(path);
-            if known.is_list(path) {
+            let found = name.starts_with(PREFIX) && scalars.contains(path);
+            let meant = |path: &&String| plain(&variable_of(path)) == plain(name);
+            if let Some(path) = scalars.iter().find(meant).filter(|_| !found) {
+                let problem = problems.error(places.key, format!("`{name}` sets nothing"));
+                problem.help(format!("did you mean `{}`?", variable_of(path)));
+            } else if !name.starts_with(PREFIX) {
+                // What Kubernetes makes for a Service, and our own that are no settings.
+            } else if known.is_list(path) {
                 let message = format!("`{path}` is a list, and lists are set only by the settings file");
                 let problem = problems.error(places.key, message);
                 problem.help("write it into the settings file, where it replaces the built-in list whole");
@@ -254,9 +265,16 @@ fn sorted(table: &Map<String, Value>) -> Vec<&str> {
     names
 }
 
+/// A name of a variable without what is easily mistaken.
+fn plain(name: &str) -> String {
+    name.to_uppercase().replace("__", "_")
+}
+
 fn variable_of(path: &str) -> String {
     format!("{PREFIX}{}", path.replace('.', "__").to_uppercase())
 }
 
 /// What the name of every variable that sets something begins with.
 pub(super) const PREFIX: &str = "SLUICEGATE__";
+/// What all our variables begin with, and those that Kubernetes makes for a Service of our name.
+pub(super) const OURS: &str = "SLUICEGATE_";

@@ -12,7 +12,7 @@ use crate::name::{Authority, Host, Port};
 use crate::policy::problem::{At, Place};
 use crate::policy::yaml::typed::{listed, nearest};
 
-use super::read::{Reader, key_place, not_yet, value_place};
+use super::read::{Reader, key_place, value_place};
 use super::report::Complaint;
 use super::value::{self, Written, wrong_type};
 use super::{Listener, Mode, Tls, TlsPlaces, UpstreamPort};
@@ -43,16 +43,24 @@ pub(super) fn read(
         }
         if let Some((bind, at)) = bind {
             let name = name.map_or_else(|| format!("listener {number}").into(), |(name, _)| name);
-            if let Some(complaint) = taken.claim(&name, bind) {
-                reader.note(at, complaint);
+            if let Some(clash) = taken.claim(&name, bind, at) {
+                reader.note(at, clash.complaint);
             }
         }
         listeners.extend(listener);
     }
     for (name, bind) in [("admin", admin), ("health", health)] {
-        if let Some(complaint) = bind.and_then(|bind| taken.claim(name, bind)) {
-            reader.complain(&format!("{name}.bind"), complaint);
-        }
+        let path = format!("{name}.bind");
+        let Some(clash) = bind.and_then(|bind| taken.claim(name, bind, reader.place(&path))) else {
+            continue;
+        };
+        // At the one that somebody wrote.
+        let at = if reader.is_written(&path) {
+            reader.place(&path)
+        } else {
+            clash.other
+        };
+        reader.note(at, clash.complaint);
     }
     (listeners.len() == items.len()).then_some(listeners)
 }
@@ -73,9 +81,14 @@ fn entry(reader: &mut Reader<'_, '_>, item: &Value) -> Entry {
     };
     let name = keys.need(reader, "name", "write a name; it stands in records and metrics");
     let bind = keys.need(reader, "bind", "write an address with a port");
-    let mode = keys.need(reader, "mode", &format!("write {}", listed(&MODES)));
+    let mode = keys.need(reader, "mode", "write explicit, tls, http or tcp");
     let name = name.and_then(|value| Some((reader.item(value, self::name)?, value_place(value))));
-    let bind = bind.and_then(|value| Some((reader.item(value, value::socket)?, value_place(value))));
+    let bind = bind.and_then(|value| {
+        Some((
+            reader.item(value, |written| value::socket(written, 3128))?,
+            value_place(value),
+        ))
+    });
     let mode = mode.and_then(|value| keys.mode(reader, value));
     let listener = name.as_ref().zip(bind).zip(mode).map(|((name, bind), mode)| Listener {
         name: Arc::clone(&name.0),
@@ -127,16 +140,13 @@ impl<'v> Keys<'v> {
 
     /// The mode with the keys that belong to it.
     fn mode(&self, reader: &mut Reader<'_, '_>, value: &Value) -> Option<Mode> {
-        let word = reader.item(value, |written| written.one_of(&MODES.map(|mode| (mode, mode))))?;
+        let word = |mode| (mode, Some(mode).filter(|mode| *mode != "dns"));
+        let word = reader.item(value, |written| written.one_of(&MODES.map(word)))?;
         let mode = match word {
             "explicit" => self.tls(reader).map(|tls| Mode::Explicit { tls }),
             "tls" => self.upstream_port(reader).map(|port| Mode::Tls { port }),
             "http" => self.upstream_port(reader).map(|port| Mode::Http { port }),
-            "tcp" => self.target(reader).map(|to| Mode::Tcp { to }),
-            _ => {
-                reader.note(value_place(value), not_yet("the mode `dns`", "leave this listener out"));
-                None
-            }
+            _ => self.target(reader).map(|to| Mode::Tcp { to }),
         };
         let fits = self.refuse_foreign(reader, word);
         mode.filter(|_| fits)
@@ -171,7 +181,10 @@ impl<'v> Keys<'v> {
         match (self.table.get("port"), self.table.get("original")) {
             (Some(value), None) => reader.item(value, port).map(UpstreamPort::Fixed),
             (None, Some(value)) => {
-                let words = [("redirect", UpstreamPort::Redirect), ("tproxy", UpstreamPort::Tproxy)];
+                let words = [
+                    ("redirect", Some(UpstreamPort::Redirect)),
+                    ("tproxy", Some(UpstreamPort::Tproxy)),
+                ];
                 reader.item(value, |written| written.one_of(&words))
             }
             (None, None) => {
@@ -234,20 +247,27 @@ impl<'v> Keys<'v> {
 
 /// The addresses that something listens on.
 #[derive(Default)]
-struct Taken(Vec<(Arc<str>, SocketAddr)>);
+struct Taken(Vec<(Arc<str>, SocketAddr, Place)>);
+
+struct Clash {
+    complaint: Complaint,
+    /// Where the other one stands.
+    other: Place,
+}
 
 impl Taken {
     /// Notes an address as taken; complains if another one listens there or would swallow its connections.
-    fn claim(&mut self, name: &str, bind: SocketAddr) -> Option<Complaint> {
-        let clash = self.0.iter().find(|(_, at)| overlap(*at, bind)).map(|(other, at)| {
-            let message = format!("`{name}` and `{other}` would listen on one address");
-            Complaint::new(
-                message,
-                format!("`{other}` listens on {at}"),
+    fn claim(&mut self, name: &str, bind: SocketAddr, at: Place) -> Option<Clash> {
+        let taken = self.0.iter().find(|(_, taken, _)| overlap(*taken, bind));
+        let clash = taken.map(|(other, taken, other_at)| Clash {
+            complaint: Complaint::new(
+                format!("`{name}` and `{other}` would listen on one address"),
+                format!("`{other}` listens on {taken}, `{name}` on {bind}"),
                 "give one of them another port",
-            )
+            ),
+            other: *other_at,
         });
-        self.0.push((name.into(), bind));
+        self.0.push((name.into(), bind, at));
         clash
     }
 }
@@ -273,7 +293,7 @@ fn name(written: Written<'_>) -> Result<Arc<str>, Complaint> {
 }
 
 fn port(written: Written<'_>) -> Result<Port, Complaint> {
-    let port = written.count(1)?;
+    let port = written.count(1..=usize::from(u16::MAX))?;
     let read = u16::try_from(port).ok().and_then(Port::new);
     read.ok_or_else(|| Complaint::new(format!("{port} is not a port"), "", "write a number from 1 to 65535"))
 }

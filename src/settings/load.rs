@@ -10,7 +10,7 @@ use crate::policy::problem::{Cause, Problems, Rejected};
 use crate::policy::{Problem, Severity, SourceText};
 
 use super::Settings;
-use super::layers::{self, PREFIX, Values, Variables};
+use super::layers::{self, OURS, PREFIX, Values, Variables};
 use super::read::Reader;
 
 /// What settings are made from.
@@ -20,7 +20,8 @@ pub struct Inputs {
     pub file: Option<SourceText>,
     /// Where relative paths start: the directory of the settings file, or empty for the current one.
     pub directory: PathBuf,
-    /// The variables whose names begin with `SLUICEGATE__`, sorted by name.
+    /// The variables whose names begin with `SLUICEGATE_`, sorted by name: those with `__` set something, and one that
+    /// was meant to should be told from the ones that Kubernetes makes for a Service.
     pub environment: Vec<(String, String)>,
     /// What could not be read of all this.
     pub unreadable: Vec<Problem>,
@@ -41,11 +42,13 @@ impl Inputs {
     pub fn read(file: Option<&Path>, variables: impl Iterator<Item = (OsString, OsString)>) -> Self {
         let mut inputs = Self::default();
         for (name, value) in variables {
-            if !name.as_encoded_bytes().starts_with(PREFIX.as_bytes()) {
+            if !name.as_encoded_bytes().starts_with(OURS.as_bytes()) {
                 continue;
             }
+            let sets = name.as_encoded_bytes().starts_with(PREFIX.as_bytes());
             match (name.into_string(), value.into_string()) {
                 (Ok(name), Ok(value)) => inputs.environment.push((name, value)),
+                _ if !sets => {}
                 (Ok(name), Err(_)) => {
                     let message = format!("the value of {name} is not UTF-8");
                     inputs.unreadable.push(unreadable("environment", message));
@@ -94,6 +97,7 @@ pub fn load(inputs: &Inputs) -> Result<Settings, Refused> {
             Ok(merged) => {
                 let mut reader = Reader {
                     merged: &merged,
+                    file: &file,
                     variables,
                     directory: &inputs.directory,
                     problems: &mut problems,
@@ -301,6 +305,70 @@ mod tests {
         assert_eq!(help, Some("did you mean `SLUICEGATE__TIMEOUTS__IDLE`?"));
     }
 
+    /// Whoever writes what the help says has mended it.
+    #[test]
+    fn advice_works_when_it_is_followed() {
+        let load_text = |text: &str| {
+            load(&Inputs {
+                file: Some(super::text("x.yaml", text)),
+                ..Inputs::default()
+            })
+        };
+        for (section, bad, good) in [
+            ("admin: {bind: @}", "9090", "\"127.0.0.1:9090\""),
+            ("admin: {bind: @}", "localhost:9090", "\"[::1]:9090\""),
+            ("health: {bind: @}", "\":9091\"", "\"[::]:9091\""),
+            (
+                "listeners: [{name: p, mode: explicit, bind: @}]",
+                "\"::1:3128\"",
+                "\"[::1]:3128\"",
+            ),
+            (
+                "listeners: [{name: p, mode: explicit, bind: @}]",
+                "0.0.0.0",
+                "\"127.0.0.1:3128\"",
+            ),
+            (
+                "listeners: [{name: p, mode: @, bind: \"[::1]:1\", to: \"a.test:25\"}]",
+                "dns",
+                "tcp",
+            ),
+            (
+                "listeners: [{name: p, mode: @, bind: \"[::1]:1\"}]",
+                "proxy",
+                "explicit",
+            ),
+            (
+                "listeners: [{name: p, mode: tcp, bind: \"[::1]:1\", to: @}]",
+                "a.test",
+                "\"smtp.sendgrid.net:587\"",
+            ),
+            (
+                "listeners: [{name: p, mode: tls, bind: \"[::1]:1\", original: @}]",
+                "nat",
+                "tproxy",
+            ),
+            ("dns: {servers: [@]}", "dns.google", "\"10.0.0.10:53\""),
+            ("dns: {servers: [@]}", "\"10.0.0.10:0\"", "10.0.0.10"),
+            ("dns: {timeout: @}", "0s", "2s"),
+            ("dns: {timeout: @}", "5", "500ms"),
+            ("timeouts: {idle: @}", "1d", "1h30m"),
+            ("timeouts: {idle: @}", "9000h", "8784h"),
+            ("limits: {connections: @}", "0", "1"),
+            ("limits: {connections: @}", "1000000000", "100000000"),
+            ("log: {format: @}", "azure", "json"),
+            ("log: {required: @}", "\"yes\"", "true"),
+            ("log: {decisions: @}", "none", "denied"),
+        ] {
+            let refused = load_text(&section.replace('@', bad)).unwrap_err().rejected;
+            let said = refused.render(false);
+            assert_eq!(refused.problems.len(), 1, "{said}");
+            assert!(said.contains(good), "{good} is no advice of\n{said}");
+            load_text(&section.replace('@', good))
+                .unwrap_or_else(|refused| panic!("{}", refused.rejected.render(false)));
+        }
+    }
+
     #[test]
     fn a_variable_does_not_hide_a_mistake_in_the_file() {
         let inputs = Inputs {
@@ -314,14 +382,30 @@ mod tests {
 
     #[test]
     fn only_our_variables_are_read_and_a_missing_file_is_unreadable() {
-        let variables = [
+        let load_with = |variables: &[(&str, &str)]| {
+            let variables = variables
+                .iter()
+                .map(|(name, value)| (OsString::from(name), OsString::from(value)));
+            load(&Inputs::read(None, variables))
+        };
+        let settings = load_with(&[
+            // What Kubernetes makes for a Service of this name.
             ("SLUICEGATE_SERVICE_HOST", "10.0.0.1"),
+            ("SLUICEGATE_PORT", "tcp://10.0.0.1:3128"),
+            ("SLUICEGATE_CONFIG", "x.yaml"),
             ("SLUICEGATE__LOG__FORMAT", "text"),
             ("PATH", "/bin"),
-        ];
-        let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
-        let inputs = Inputs::read(None, variables.into_iter());
-        assert_eq!(inputs.environment, [variable("LOG__FORMAT", "text")]);
+        ]);
+        assert_eq!(settings.unwrap().log.format, crate::settings::LogFormat::Text);
+        for near in [
+            "SLUICEGATE_TIMEOUTS__IDLE",
+            "SLUICEGATE_TIMEOUTS_IDLE",
+            "SLUICEGATE__TIMEOUTS_IDLE",
+        ] {
+            let rejected = load_with(&[(near, "1h")]).unwrap_err().rejected;
+            let help = rejected.problems[0].help.as_deref();
+            assert_eq!(help, Some("did you mean `SLUICEGATE__TIMEOUTS__IDLE`?"), "{near}");
+        }
         let missing = Inputs::read(Some(Path::new("/nowhere/at/all.yaml")), std::iter::empty());
         let refused = load(&missing).unwrap_err();
         assert_eq!(refused.rejected.cause, Cause::Unreadable);

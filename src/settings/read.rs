@@ -8,7 +8,7 @@ use config::{Value, ValueKind};
 
 use crate::policy::problem::{Place, Problems};
 
-use super::layers::Variables;
+use super::layers::{Values, Variables};
 use super::load::{BUILTIN, ENVIRONMENT};
 use super::report::{Complaint, Places};
 use super::value::{self, Written, wrong_type};
@@ -18,6 +18,7 @@ use super::{Dns, Limits, Log, LogFormat, LoggedDecisions, Reload, Settings, Time
 #[derive(Debug)]
 pub(super) struct Reader<'a, 't> {
     pub(super) merged: &'a Value,
+    pub(super) file: &'a Values,
     pub(super) variables: &'a Variables,
     /// Where relative paths start.
     pub(super) directory: &'a Path,
@@ -27,8 +28,8 @@ pub(super) struct Reader<'a, 't> {
 impl Reader<'_, '_> {
     /// `None` where a problem was reported.
     pub(super) fn settings(&mut self, policy: Option<Vec<PathBuf>>) -> Option<Settings> {
-        let admin = self.read("admin.bind", value::socket);
-        let health = self.read("health.bind", value::socket);
+        let admin = self.read("admin.bind", |written| value::socket(written, 9090));
+        let health = self.read("health.bind", |written| value::socket(written, 9091));
         let listeners = listeners::read(self, admin, health);
         let dns = self.dns();
         let timeouts = self.timeouts();
@@ -80,7 +81,7 @@ impl Reader<'_, '_> {
             );
             value::duration(written).and_then(|timeout| if timeout.is_zero() { Err(zero) } else { Ok(timeout) })
         });
-        let cache = self.read("dns.cache", |written| written.count(0));
+        let cache = self.read("dns.cache", |written| written.count(0..=value::MOST));
         let min_ttl = self.read("dns.min_ttl", value::duration);
         let max_ttl = self.read("dns.max_ttl", value::duration);
         let stale = self.read("dns.stale", value::duration);
@@ -125,8 +126,8 @@ impl Reader<'_, '_> {
     }
 
     fn limits(&mut self) -> Option<Limits> {
-        let connections = self.read("limits.connections", |written| written.count(1));
-        let per_source = self.read("limits.per_source", |written| written.count(1));
+        let connections = self.read("limits.connections", |written| written.count(1..=value::MOST));
+        let per_source = self.read("limits.per_source", |written| written.count(1..=value::MOST));
         Some(Limits {
             connections: connections?,
             per_source: per_source?,
@@ -135,15 +136,17 @@ impl Reader<'_, '_> {
 
     fn log(&mut self) -> Option<Log> {
         let format = self.read("log.format", |written| {
-            let format = written.one_of(&[
+            written.one_of(&[
                 ("json", Some(LogFormat::Json)),
                 ("text", Some(LogFormat::Text)),
                 ("azure", None),
-            ])?;
-            format.ok_or_else(|| not_yet("the log format `azure`", "write json or text"))
+            ])
         });
         let decisions = self.read("log.decisions", |written| {
-            written.one_of(&[("all", LoggedDecisions::All), ("denied", LoggedDecisions::Denied)])
+            written.one_of(&[
+                ("all", Some(LoggedDecisions::All)),
+                ("denied", Some(LoggedDecisions::Denied)),
+            ])
         });
         let required = self.read("log.required", value::yes_or_no);
         Some(Log {
@@ -215,8 +218,13 @@ impl Reader<'_, '_> {
 
     fn places(&self, path: &str) -> Places {
         let known = self.find(path).and_then(|value| value.origin()?.parse().ok());
-        // What `config` read from the environment says only that.
-        known.or_else(|| self.variables.places(path)).unwrap_or_default()
+        // What `config` read from the environment says only that, and the maps that it merges say nothing.
+        let known = known.or_else(|| self.variables.places(path));
+        known.or_else(|| self.file.places(path)).unwrap_or_default()
+    }
+
+    pub(super) fn place(&self, path: &str) -> Place {
+        self.places(path).value
     }
 
     pub(super) fn complain(&mut self, path: &str, complaint: Complaint) {
@@ -226,11 +234,6 @@ impl Reader<'_, '_> {
     pub(super) fn note(&mut self, at: Place, complaint: Complaint) {
         complaint.note(at, self.problems);
     }
-}
-
-/// What a later version will accept.
-pub(super) fn not_yet(what: &str, help: &str) -> Complaint {
-    Complaint::new(format!("{what} is not in this version"), "not yet", help)
 }
 
 /// Where a value of a file stands, and its key.

@@ -102,7 +102,7 @@ error: a duration is expected
 1 | timeouts: {idel: 1h, head: 10}
   |                            ^^ this is a number
   |
-  = help: write a number and a unit, such as 500ms, 10s, 5m, 1h30m; 0s is none
+  = help: write a number and a unit, such as 500ms, 10s, 5m, 1h30m
 
 error: a `*` begins an alias in YAML, so this is not a wildcard
  --> a.yaml:2:5
