@@ -1,27 +1,26 @@
-# The proxy and nothing else: a static binary and the CA roots, as a numeric user that owns nothing.
+# The proxy and nothing else: a static binary, the CA roots and its settings, as a numeric user that owns nothing.
 #
 #   docker build -t sluicegate .
-#   docker run --rm -p 3128:3128 -v ./policy.yaml:/etc/sluicegate/policy.yaml:ro \
-#     -e SLUICEGATE__ADMIN__BIND=127.0.0.1:9090 sluicegate
+#   docker run --rm --read-only --cap-drop=all -p 3128:3128 \
+#     -v ./policy.yaml:/etc/sluicegate/policy.yaml:ro sluicegate
+#
+# `--platform linux/arm64` builds on arm64, or under emulation. Whoever has built the files already (`deploy/rootfs DIR/out`)
+# packs just them: `docker build --build-context build=DIR .` puts DIR in the place of the build stage.
 
-FROM docker.io/library/rust:1-bookworm AS build
+ARG RUST=docker.io/library/rust:1.95-bookworm
+
+FROM ${RUST} AS build
 WORKDIR /src
 COPY Cargo.toml Cargo.lock ./
-COPY src src
-COPY config config
-# Benches and tests are named in Cargo.toml; cargo wants to see the files of the targets it knows, not to build them.
+# Never built here; but Cargo.toml names them, and cargo wants to see them.
 COPY benches benches
-COPY tests tests
-# Static against glibc: no other toolchain is needed, on amd64 and arm64 alike. Names are resolved by our own resolver,
-# never by the C library, so nothing is loaded at run time.
-RUN RUSTFLAGS="-C target-feature=+crt-static" \
-    cargo build --release --locked --target "$(rustc -vV | sed -n 's/^host: //p')" \
- && install -D "target/$(rustc -vV | sed -n 's/^host: //p')/release/sluicegate" /out/sluicegate
+COPY config config
+COPY deploy deploy
+COPY src src
+RUN deploy/rootfs /out
 
 FROM scratch
-COPY --from=build /out/sluicegate /sluicegate
-COPY --from=build /etc/ssl/certs/ca-certificates.crt /etc/ssl/certs/ca-certificates.crt
-COPY deploy/sluicegate.yaml /etc/sluicegate/sluicegate.yaml
+COPY --from=build /out /
 USER 65532:65532
 EXPOSE 3128 8443 8080 9091
 ENTRYPOINT ["/sluicegate"]

@@ -1,6 +1,6 @@
 //! A network namespace that a test makes, enters with a thread, and removes.
 //! Must not outlive its test, and must not be linked to any namespace but those of the same test.
-//! Called by the ring `lab`.
+//! Called by the rings `lab` and `image`.
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
