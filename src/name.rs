@@ -5,7 +5,9 @@
 pub mod authority;
 pub mod host;
 pub mod pattern;
+pub mod suffix;
 
 pub use authority::{Authority, BadAuthority, Port};
 pub use host::{BadHost, Host, HostName};
 pub use pattern::{BadPattern, HostPattern, LabelPattern};
+pub use suffix::PublicSuffix;

@@ -8,6 +8,7 @@ use std::fmt;
 use thiserror::Error;
 
 use super::host::{BadHost, HostName};
+use super::suffix::PublicSuffix;
 
 /// A pattern over host names.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -34,7 +35,10 @@ pub struct LabelPattern {
 #[error("{why}")]
 pub struct BadPattern {
     pub why: String,
+    /// Every pattern in it can be read.
     pub help: String,
+    /// Whether it is well written, and holds more than any one owner's names.
+    pub too_wide: bool,
 }
 
 impl HostPattern {
@@ -43,19 +47,19 @@ impl HostPattern {
     pub fn parse(text: &str) -> Result<Self, BadPattern> {
         refuse_other_syntax(text)?;
         let Some(star) = text.find('*') else {
-            return name(text).map(Self::Exact);
+            return name("", text).map(Self::Exact);
         };
         if text == "*" {
-            return bad(
+            return Err(too_wide(
                 "`*` would allow every name",
-                "write the names that are needed; to learn them first, use `mode: report`",
-            );
+                "write out the names that are needed; to learn them first, use `mode: report`",
+            ));
         }
         if text.contains("**") {
-            return bad(
-                "`**` is not a wildcard",
-                format!("one `*.` already stands for one or more labels: `{}`", collapse(text)),
-            );
+            let help = if_readable(collapse(text), |pattern| {
+                format!("one `*.` already stands for one or more labels: write `{pattern}`")
+            });
+            return bad("`**` is not a wildcard", help);
         }
         let (first, suffix) = text.split_once('.').unwrap_or((text, ""));
         if suffix.contains('*') {
@@ -64,9 +68,11 @@ impl HostPattern {
         if star == 0 && first != "*" {
             let rest = text.trim_start_matches('*');
             let help = if rest.starts_with(['-', '_']) {
-                format!("a `*` inside a label needs at least one character before it: `name*{rest}`")
+                if_readable(format!("name*{rest}"), |pattern| {
+                    format!("a `*` inside a label needs at least one character before it: write `{pattern}`")
+                })
             } else {
-                format!("write `*.{rest}` for the names below it, and `{rest}` for the name itself")
+                below_and_itself(rest)
             };
             return bad(
                 format!("`{text}` would also match names that merely end so, such as `evil{rest}`"),
@@ -77,7 +83,13 @@ impl HostPattern {
         if !suffix.contains('.') {
             return Err(suffix_too_short(first, suffix));
         }
-        let suffix = name(suffix)?;
+        let suffix = name(&format!("{first}."), suffix)?;
+        if PublicSuffix::of(&suffix) == Some(PublicSuffix::Registry) {
+            return Err(too_wide(
+                format!("`{first}.{suffix}` would match names that anyone can register under `.{suffix}`"),
+                own_label(first, suffix.as_str()),
+            ));
+        }
         if first == "*" {
             return Ok(Self::Below(suffix));
         }
@@ -90,7 +102,9 @@ fn label_pattern(first: &str, suffix: HostName) -> Result<HostPattern, BadPatter
     if after.contains('*') {
         return bad(
             format!("`{first}` has more than one `*`"),
-            format!("one `*` may stand inside the leftmost label: `{before}*.{suffix}`"),
+            if_readable(format!("{before}*.{suffix}"), |pattern| {
+                format!("one `*` may stand inside the leftmost label: write `{pattern}`")
+            }),
         );
     }
     if let Some(odd) = first.chars().find(|c| !is_label_char(*c) && *c != '*') {
@@ -112,10 +126,9 @@ fn label_pattern(first: &str, suffix: HostName) -> Result<HostPattern, BadPatter
 
 fn star_outside_first_label(first: &str, suffix: &str) -> BadPattern {
     let below = suffix.rsplit('*').next().unwrap_or_default().trim_start_matches('.');
-    let help = match below {
-        "" => "write out the names that are needed".to_owned(),
-        below => format!("`*.{below}` stands for any labels before `.{below}`, or write out the names"),
-    };
+    let help = if_readable(format!("*.{below}"), |pattern| {
+        format!("write `{pattern}` for any labels before `.{below}`, or write out the names")
+    });
     let why = if first == "*" && suffix.starts_with("*.") {
         "one `*.` already stands for one or more labels"
     } else {
@@ -124,19 +137,45 @@ fn star_outside_first_label(first: &str, suffix: &str) -> BadPattern {
     BadPattern {
         why: why.to_owned(),
         help,
+        too_wide: false,
     }
 }
 
 fn suffix_too_short(first: &str, suffix: &str) -> BadPattern {
     if suffix.is_empty() {
+        let help = if_readable(format!("{first}.example.com"), |pattern| {
+            format!("a wildcard needs the domain it stays in: write `{pattern}`")
+        });
         return BadPattern {
             why: format!("`{first}` has nothing after the `*`"),
-            help: format!("a wildcard needs the domain it stays in: `{first}.example.com`"),
+            help,
+            too_wide: false,
         };
     }
-    BadPattern {
-        why: format!("`{first}.{suffix}` would match names that anyone can register under `.{suffix}`"),
-        help: format!("keep at least two labels after the wildcard: `{first}.example.{suffix}`"),
+    too_wide(
+        format!("`{first}.{suffix}` would match names that anyone can register under `.{suffix}`"),
+        own_label(first, suffix),
+    )
+}
+
+fn own_label(first: &str, suffix: &str) -> String {
+    if_readable(format!("{first}.example.{suffix}"), |pattern| {
+        format!("keep the label that its owner registered: write `{pattern}`")
+    })
+}
+
+/// For what seems to mean a domain with all that is below it.
+fn below_and_itself(domain: &str) -> String {
+    if_readable(format!("*.{domain}"), |pattern| {
+        format!("write `{pattern}` for the names below it, and `{domain}` for the name itself")
+    })
+}
+
+/// Advice with a pattern in it, if the pattern can be read: who follows advice must not be refused again.
+fn if_readable(pattern: String, help: impl FnOnce(&str) -> String) -> String {
+    match HostPattern::parse(&pattern) {
+        Ok(_) => help(&pattern),
+        Err(_) => "write out the names that are needed".to_owned(),
     }
 }
 
@@ -146,10 +185,7 @@ fn refuse_other_syntax(text: &str) -> Result<(), BadPattern> {
         return bad("the name is empty", "write a name such as `api.example.com`");
     }
     if let Some(rest) = text.strip_prefix('.') {
-        return bad(
-            "a name does not start with a dot",
-            format!("write `*.{rest}` for the names below it, and `{rest}` for the name itself"),
-        );
+        return bad("a name does not start with a dot", below_and_itself(rest));
     }
     let Some(odd) = text
         .chars()
@@ -158,11 +194,18 @@ fn refuse_other_syntax(text: &str) -> Result<(), BadPattern> {
         return Ok(());
     };
     let (why, help): (Cow<'static, str>, &str) = match odd {
-        '/' => (
-            "paths are not matched, only names and ports".into(),
-            "end the name before the `/`; what happens inside TLS cannot be seen",
-        ),
-        '@' => ("user information (`@`) is not accepted".into(), "write the name alone"),
+        '/' => {
+            let (alone, _) = text.split_once('/').unwrap_or((text, ""));
+            let help = if_readable(alone.to_owned(), |name| {
+                format!("write `{name}`: what happens inside TLS cannot be seen")
+            });
+            return bad("paths are not matched, only names and ports", help);
+        }
+        '@' => {
+            let (_, alone) = text.rsplit_once('@').unwrap_or(("", text));
+            let help = if_readable(alone.to_owned(), |name| format!("write the name alone: `{name}`"));
+            return bad("user information (`@`) is not accepted", help);
+        }
         ' ' | ',' | ';' | '\t' | '\n' => (
             "this holds more than one name".into(),
             "give each name an item of its own in the list",
@@ -179,25 +222,27 @@ fn refuse_other_syntax(text: &str) -> Result<(), BadPattern> {
     bad(why, help)
 }
 
-fn name(text: &str) -> Result<HostName, BadPattern> {
+/// Reads a name; `before` is what stands before it in the pattern.
+fn name(before: &str, text: &str) -> Result<HostName, BadPattern> {
     let ascii = if text.is_ascii() {
         Cow::Borrowed(text)
     } else {
-        Cow::Owned(a_labels(text)?)
+        Cow::Owned(a_labels(before, text)?)
     };
     HostName::parse(ascii.as_bytes()).map_err(|why| BadPattern {
         help: match why {
             BadHost::EmptyLabel => "remove the extra dot".to_owned(),
-            BadHost::Numeric => "an address stands behind `tcp://` or `tls://`, as four decimal numbers".to_owned(),
+            BadHost::Numeric => "write a name; an address is written as four decimal numbers".to_owned(),
             _ => "write a name such as `api.example.com`".to_owned(),
         },
         why: why.to_string().replacen("the host", "the name", 1),
+        too_wide: false,
     })
 }
 
 /// IDNA (UTS 46), but without its mappings: a name that only works after removing invisible characters or folding
 /// look-alikes is not the name that its author sees.
-fn a_labels(text: &str) -> Result<String, BadPattern> {
+fn a_labels(before: &str, text: &str) -> Result<String, BadPattern> {
     let Ok(ascii) = idna::domain_to_ascii_cow(text.as_bytes(), idna::AsciiDenyList::URL) else {
         return bad(
             "this is not a valid internationalized name",
@@ -208,7 +253,9 @@ fn a_labels(text: &str) -> Result<String, BadPattern> {
     if shown != text.to_lowercase() {
         return bad(
             "the name holds characters that are replaced or removed before DNS sees it",
-            format!("if this is what you mean, write `{ascii}`"),
+            if_readable(format!("{before}{ascii}"), |pattern| {
+                format!("if this is what you mean, write `{pattern}`")
+            }),
         );
     }
     Ok(ascii.into_owned())
@@ -224,7 +271,16 @@ fn bad<T>(why: impl Into<String>, help: impl Into<String>) -> Result<T, BadPatte
     Err(BadPattern {
         why: why.into(),
         help: help.into(),
+        too_wide: false,
     })
+}
+
+fn too_wide(why: impl Into<String>, help: impl Into<String>) -> BadPattern {
+    BadPattern {
+        why: why.into(),
+        help: help.into(),
+        too_wide: true,
+    }
 }
 
 fn is_label_char(c: char) -> bool {
@@ -273,38 +329,61 @@ mod tests {
     fn refusals_carry_the_spelling() {
         let refused = [
             ("*", "mode: report"),
-            ("*.*", "`*`"),
+            ("*.*", "write out the names"),
             ("*.com", "`*.example.com`"),
             ("foo*.com", "`foo*.example.com`"),
             ("foo*", "`foo*.example.com`"),
             ("example.*", "write out the names"),
             ("*example.com", "`*.example.com`"),
             ("*-dev.example.com", "`name*-dev.example.com`"),
-            ("a.*.com", "`*.com`"),
+            ("a.*.com", "write out the names"),
+            ("*.*.com", "write out the names"),
+            ("*a", "write out the names"),
+            (".a", "write out the names"),
+            ("*-dev.com", "write out the names"),
+            ("**.com", "write out the names"),
+            ("*.**.co.uk", "write out the names"),
+            ("a*b*.com", "write out the names"),
+            ("*.co.uk", "`*.example.co.uk`"),
+            ("*.com.au.", "`*.example.com.au`"),
+            ("a*.co.uk", "`a*.example.co.uk`"),
+            ("*.foo.ck", "`*.example.foo.ck`"),
+            ("*.exam\u{ad}ple.com", "`*.example.com`"),
             ("a.*.example.com", "`*.example.com`"),
             ("*.*.example.com", "`*.example.com`"),
             ("a*b*.example.com", "`a*.example.com`"),
+            ("*a*.example.com", "write out the names"),
             ("**.example.com", "`*.example.com`"),
             (".example.com", "`*.example.com`"),
             ("^api\\.example\\.com$", "`*.example.com`"),
             ("api?.example.com", "`*.example.com`"),
             ("[ab].example.com", "`*.example.com`"),
             ("{a,b}.example.com", "`*.example.com`"),
-            ("api.example.com/v1", "before the `/`"),
+            ("api.example.com/v1", "`api.example.com`"),
             ("a.com b.com", "item of its own"),
             ("a.com,b.com", "item of its own"),
             ("user@a.com", "name alone"),
             ("a..com", "extra dot"),
             ("", "api.example.com"),
-            ("10.0.0.1", "tcp://"),
-            ("127.1", "tcp://"),
+            ("10.0.0.1", "four decimal"),
+            ("127.1", "four decimal"),
             ("exam\u{ad}ple.com", "`example.com`"),
             ("ａpi.example.com", "`api.example.com`"),
             ("bü*.example.com", "ASCII"),
         ];
         for (text, help) in refused {
             let bad = HostPattern::parse(text).unwrap_err();
-            assert!(bad.help.contains(help) || bad.why.contains(help), "{text}: {bad:?}");
+            assert!(bad.help.contains(help), "{text}: {bad:?}");
+            for pattern in bad
+                .help
+                .split('`')
+                .skip(1)
+                .step_by(2)
+                .filter(|part| part.contains('.') && *part != "*.")
+            {
+                let plain = pattern.trim_start_matches('.');
+                assert!(HostPattern::parse(plain).is_ok(), "{text}: {bad:?} does not help");
+            }
         }
     }
 }
