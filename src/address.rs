@@ -60,7 +60,8 @@ pub fn translated(address: IpAddr) -> IpAddr {
     }
 }
 
-fn translated_net(net: IpNet) -> IpNet {
+/// The same for a range.
+pub fn translated_net(net: IpNet) -> IpNet {
     match net {
         IpNet::V6(v6) if NAT64.contains(&v6) => {
             let inner = Ipv4Net::new(last_32_bits(v6.network()), v6.prefix_len() - NAT64.prefix_len());

@@ -56,7 +56,7 @@ impl HostPattern {
             ));
         }
         if text.contains("**") {
-            let help = if_readable(collapse(text), |pattern| {
+            let help = if_readable(&collapse(text), |pattern| {
                 format!("one `*.` already stands for one or more labels: write `{pattern}`")
             });
             return bad("`**` is not a wildcard", help);
@@ -68,7 +68,7 @@ impl HostPattern {
         if star == 0 && first != "*" {
             let rest = text.trim_start_matches('*');
             let help = if rest.starts_with(['-', '_']) {
-                if_readable(format!("name*{rest}"), |pattern| {
+                if_readable(&format!("name*{rest}"), |pattern| {
                     format!("a `*` inside a label needs at least one character before it: write `{pattern}`")
                 })
             } else {
@@ -102,7 +102,7 @@ fn label_pattern(first: &str, suffix: HostName) -> Result<HostPattern, BadPatter
     if after.contains('*') {
         return bad(
             format!("`{first}` has more than one `*`"),
-            if_readable(format!("{before}*.{suffix}"), |pattern| {
+            if_readable(&format!("{before}*.{suffix}"), |pattern| {
                 format!("one `*` may stand inside the leftmost label: write `{pattern}`")
             }),
         );
@@ -126,8 +126,8 @@ fn label_pattern(first: &str, suffix: HostName) -> Result<HostPattern, BadPatter
 
 fn star_outside_first_label(first: &str, suffix: &str) -> BadPattern {
     let below = suffix.rsplit('*').next().unwrap_or_default().trim_start_matches('.');
-    let help = if_readable(format!("*.{below}"), |pattern| {
-        format!("write `{pattern}` for any labels before `.{below}`, or write out the names")
+    let help = if_readable(&format!("*.{below}"), |pattern| {
+        format!("write `{pattern}` for any labels before it, or write out the names")
     });
     let why = if first == "*" && suffix.starts_with("*.") {
         "one `*.` already stands for one or more labels"
@@ -143,7 +143,7 @@ fn star_outside_first_label(first: &str, suffix: &str) -> BadPattern {
 
 fn suffix_too_short(first: &str, suffix: &str) -> BadPattern {
     if suffix.is_empty() {
-        let help = if_readable(format!("{first}.example.com"), |pattern| {
+        let help = if_readable(&format!("{first}.example.com"), |pattern| {
             format!("a wildcard needs the domain it stays in: write `{pattern}`")
         });
         return BadPattern {
@@ -159,22 +159,22 @@ fn suffix_too_short(first: &str, suffix: &str) -> BadPattern {
 }
 
 fn own_label(first: &str, suffix: &str) -> String {
-    if_readable(format!("{first}.example.{suffix}"), |pattern| {
+    if_readable(&format!("{first}.example.{suffix}"), |pattern| {
         format!("keep the label that its owner registered: write `{pattern}`")
     })
 }
 
 /// For what seems to mean a domain with all that is below it.
 fn below_and_itself(domain: &str) -> String {
-    if_readable(format!("*.{domain}"), |pattern| {
+    if_readable(&format!("*.{domain}"), |pattern| {
         format!("write `{pattern}` for the names below it, and `{domain}` for the name itself")
     })
 }
 
 /// Advice with a pattern in it, if the pattern can be read: who follows advice must not be refused again.
-fn if_readable(pattern: String, help: impl FnOnce(&str) -> String) -> String {
-    match HostPattern::parse(&pattern) {
-        Ok(_) => help(&pattern),
+fn if_readable(pattern: &str, help: impl FnOnce(&str) -> String) -> String {
+    match HostPattern::parse(pattern) {
+        Ok(_) => help(pattern),
         Err(_) => "write out the names that are needed".to_owned(),
     }
 }
@@ -196,14 +196,14 @@ fn refuse_other_syntax(text: &str) -> Result<(), BadPattern> {
     let (why, help): (Cow<'static, str>, &str) = match odd {
         '/' => {
             let (alone, _) = text.split_once('/').unwrap_or((text, ""));
-            let help = if_readable(alone.to_owned(), |name| {
+            let help = if_readable(alone, |name| {
                 format!("write `{name}`: what happens inside TLS cannot be seen")
             });
             return bad("paths are not matched, only names and ports", help);
         }
         '@' => {
             let (_, alone) = text.rsplit_once('@').unwrap_or(("", text));
-            let help = if_readable(alone.to_owned(), |name| format!("write the name alone: `{name}`"));
+            let help = if_readable(alone, |name| format!("write `{name}`, the name alone"));
             return bad("user information (`@`) is not accepted", help);
         }
         ' ' | ',' | ';' | '\t' | '\n' => (
@@ -253,7 +253,7 @@ fn a_labels(before: &str, text: &str) -> Result<String, BadPattern> {
     if shown != text.to_lowercase() {
         return bad(
             "the name holds characters that are replaced or removed before DNS sees it",
-            if_readable(format!("{before}{ascii}"), |pattern| {
+            if_readable(&format!("{before}{ascii}"), |pattern| {
                 format!("if this is what you mean, write `{pattern}`")
             }),
         );

@@ -2,6 +2,7 @@
 //! Must not judge; it notes what cannot be compiled, such as a preset that lacks a fact.
 //! Called by `load`, also with a document that has errors, so that those of presets come out with the others.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -11,7 +12,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
 use super::document::{self, AllowRule, Checks, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
-use super::presets::{self, Preset, Row, Way};
+use super::presets::{self, MissingFact, Preset, Row, Way};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
 use super::yaml::typed;
@@ -29,7 +30,9 @@ pub(super) struct Compiled {
 pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compiled {
     let mut compiler = Compiler {
         cluster: document.cluster(),
-        facts_in_doubt: document.facts_in_doubt || problems.is_cut_short(),
+        facts_in_doubt: document.doubts.facts || problems.is_cut_short(),
+        cluster_at: document.cluster.as_ref().map(|cluster| cluster.at),
+        missing: HashSet::new(),
         rules: Vec::with_capacity(document.allow.len() + document.deny.len()),
         not_carried: Vec::new(),
         presets: Vec::new(),
@@ -74,7 +77,11 @@ pub(super) fn end_of(day: Date) -> Timestamp {
 
 struct Compiler<'p, 't> {
     cluster: Cluster,
+    /// Where `cluster` stands.
+    cluster_at: Option<Place>,
     facts_in_doubt: bool,
+    /// Facts that were asked for already; all presets need the same ones.
+    missing: HashSet<String>,
     rules: Vec<Rule>,
     not_carried: Vec<String>,
     /// Those that were used, so that each is read once.
@@ -165,13 +172,12 @@ impl Compiler<'_, '_> {
         let Some(preset) = self.find(name) else { return };
         let cloud = self.cluster.cloud.map_or_else(Default::default, |cloud| cloud.value);
         let mut rows = preset.rows_for(cloud).peekable();
-        if rows.peek().is_none() {
-            self.problems
-                .error(
-                    name.at,
-                    format!("`{}` has no rows for the cloud `{}`", name.value, cloud.as_str()),
-                )
-                .help("write the destinations out as rules of their own");
+        if rows.peek().is_none() && !self.facts_in_doubt {
+            let message = format!("`{}` has no rows for the cloud `{}`", name.value, cloud.as_str());
+            self.problems.error(name.at, message).help(format!(
+                "remove the rule, and write what {} lists for that cloud as rules of your own",
+                preset.source
+            ));
         }
         for row in rows {
             match (row.expand(&self.cluster), &row.way) {
@@ -193,17 +199,32 @@ impl Compiler<'_, '_> {
                 }
                 (Some(Err(_)), _) if self.facts_in_doubt => {}
                 (Some(Err(missing)), _) => {
-                    let message = format!("`{}` needs `cluster.{}`", name.value, missing.key);
-                    self.problems
-                        .error(name.at, message)
-                        .label(format!("its row `{}`: {}", row.id, row.purpose))
-                        .help(format!("add `cluster: {{{}: {}}}`", missing.key, missing.example));
+                    if self.missing.insert(missing.key.clone()) {
+                        let help = self.add_fact(&missing);
+                        let message = format!("`{}` needs `cluster.{}`", name.value, missing.key);
+                        self.problems
+                            .error(name.at, message)
+                            .label(format!("its row `{}`: {}", row.id, row.purpose))
+                            .help(help);
+                    }
                 }
                 (None, Way::Network(network)) => self.not_carried.push(not_carried(&preset, row, network)),
                 (None, Way::Proxy { .. }) => {}
             }
         }
         self.presets.push(preset);
+    }
+
+    /// What to add where, as a second `cluster` would be refused.
+    fn add_fact(&self, missing: &MissingFact) -> String {
+        let MissingFact { key, example, source } = missing;
+        match self.cluster_at {
+            None => format!("add `cluster: {{{key}: {example}}}`; {source}"),
+            Some(at) => {
+                let at = self.problems.position(at);
+                format!("add `{key}: {example}` to `cluster` ({at}); {source}")
+            }
+        }
     }
 
     fn find(&mut self, name: &At<Text>) -> Option<Preset> {

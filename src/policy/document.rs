@@ -28,8 +28,7 @@ use super::problem::{At, Place, Problem, Problems, SourceText};
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Document {
     pub cluster: Option<At<Cluster>>,
-    /// Whether something in `cluster` was refused, so that a fact that seems to be missing may have been written.
-    pub(super) facts_in_doubt: bool,
+    pub(super) doubts: Doubts,
     pub mode: Option<At<Mode>>,
     /// `report_until`; in force to the end of that day, UTC.
     pub report_until: Option<At<Date>>,
@@ -44,6 +43,19 @@ pub struct Document {
     pub scopes: Vec<At<Text>>,
     pub lock: Option<At<Lock>>,
     pub namespaces: Vec<At<Namespace>>,
+}
+
+/// What was refused, so that what seems to be missing may have been written: one mistake is one problem.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Doubts {
+    /// Something in `cluster`.
+    pub(super) facts: bool,
+    /// `workloads` as a whole.
+    pub(super) workloads: bool,
+    /// Single workloads.
+    pub(super) names: HashSet<Text>,
+    /// `mode` or `report_until`.
+    pub(super) mode: bool,
 }
 
 /// The `mode` key.

@@ -202,8 +202,9 @@ impl Judge<'_> {
     }
 
     /// Whether the rule lets this address be dialled. Ranges that are closed to everyone are open to a rule whose
-    /// `addresses` hold the address; and, where an address was asked for, to a rule whose own range lies within that
-    /// closed range, because nobody writes `10.1.0.0/16` by accident and everybody may write `0.0.0.0/0`.
+    /// `addresses` hold the address. A special range such as `10.0.0.0/8` is also open to a rule whose own range lies
+    /// within it, because that names it as well as `addresses` could: nobody writes `tcp://10.1.3.7:6379` by accident,
+    /// and everybody may write `0.0.0.0/0`. The cluster's own networks need `addresses` in any case.
     fn address_fits(&self, rule: &Rule, destination: &Destination, ask: &Ask) -> bool {
         let Some(address) = dialled(ask) else {
             return true;
@@ -220,8 +221,7 @@ impl Judge<'_> {
             HostMatch::Cidr(_) | HostMatch::Name(_) => None,
         };
         let class_fits = class == AddressClass::Public || own.is_some_and(|range| classify_net(*range) == class);
-        let mut closed = self.policy.closed().iter().filter(|range| holds(range, address));
-        class_fits && closed.all(|closed| own.is_some_and(|range| closed.contains(range)))
+        class_fits && !self.policy.closed().iter().any(|range| holds(range, address))
     }
 
     /// The deny rule that names a range around the address that is about to be dialled.

@@ -16,7 +16,7 @@ use super::presets;
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, HostMatch, Peer, SniCheck};
 use crate::address::{AddressClass, classify_net};
-use crate::name::HostPattern;
+use crate::name::{HostName, HostPattern, PublicSuffix};
 
 /// Notes everything worth a look.
 pub(super) fn check(document: &Document, now: Timestamp, problems: &mut Problems<'_>) {
@@ -118,32 +118,61 @@ fn is_pods(peer: &Peer, document: &Document) -> bool {
 
 /// A wildcard over names that any customer of a cloud can take lets data out to all of them.
 fn check_shared(to: &At<Destination>, problems: &mut Problems<'_>) {
-    let HostMatch::Name(HostPattern::Below(suffix)) = &to.value.host else {
-        return;
+    let (suffix, shared) = match &to.value.host {
+        HostMatch::Name(HostPattern::Below(suffix)) => (suffix, shared(suffix)),
+        // Its star stands for one label, so names further below are not in it.
+        HostMatch::Name(HostPattern::Label(label)) => {
+            let own = shared(&label.suffix).filter(|shared| *shared == label.suffix.as_str());
+            (&label.suffix, own)
+        }
+        HostMatch::Name(HostPattern::Exact(_)) | HostMatch::Cidr(_) => return,
     };
-    let suffix = suffix.as_str();
-    let inside =
-        |shared: &&str| suffix == *shared || shared.strip_suffix(suffix).is_some_and(|rest| rest.ends_with('.'));
-    if let Some(shared) = SHARED.iter().copied().find(inside) {
-        problems
-            .warning(to.at, format!("anyone can get a name below `{shared}`"))
-            .label("data can leave to any tenant")
-            .help(format!("write your own names: `NAME.{shared}`"));
+    let Some(shared) = shared else { return };
+    let star = if suffix.as_str() == shared {
+        ""
+    } else {
+        ", which this holds"
+    };
+    problems
+        .warning(to.at, format!("anyone can get a name below `{shared}`{star}"))
+        .label("data can leave to any tenant")
+        .help(format!("write your own names: `NAME.{shared}`"));
+}
+
+/// The suffix itself, or one below it, under which every customer gets names.
+fn shared(suffix: &HostName) -> Option<&str> {
+    let name = suffix.as_str();
+    let inside = |shared: &&str| name == *shared || shared.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
+    if let Some(listed) = SHARED.iter().copied().find(inside) {
+        return Some(listed);
     }
+    let regional = REGIONAL.iter().any(|(shared, labels)| {
+        let region = name.strip_suffix(shared).and_then(|rest| rest.strip_suffix('.'));
+        region.is_some_and(|region| region.split('.').count() <= *labels)
+    });
+    let is_shared = regional || PublicSuffix::of(suffix) == Some(PublicSuffix::Operator);
+    is_shared.then_some(name)
 }
 
 fn check_wide_destination(to: &At<Destination>, problems: &mut Problems<'_>) {
     let HostMatch::Cidr(network) = to.value.host else {
         return;
     };
-    let limit = if network.addr().is_ipv4() { 16 } else { 32 };
-    if network.prefix_len() < limit && classify_net(network) == AddressClass::Public {
-        problems
-            .warning(
-                to.at,
-                format!("`{}` is a wide range of addresses", address::shown(network)),
-            )
-            .help("no name is checked behind an address rule; write the addresses that are needed");
+    let shown = address::shown(network);
+    let is_v4 = network.addr().is_ipv4();
+    match classify_net(network) {
+        AddressClass::Public if network.prefix_len() < if is_v4 { 16 } else { 32 } => {
+            problems
+                .warning(to.at, format!("`{shown}` is a wide range of addresses"))
+                .help("no name is checked behind an address rule; write the addresses that are needed");
+        }
+        AddressClass::Special(class) if network.prefix_len() < if is_v4 { 24 } else { 64 } => {
+            problems
+                .warning(to.at, format!("`{shown}` is a wide range of addresses ({class})"))
+                .label("naming it opens all of it")
+                .help("write the addresses that are needed");
+        }
+        _ => {}
     }
 }
 
@@ -207,9 +236,10 @@ fn check_unused(document: &Document, problems: &mut Problems<'_>) {
     }
 }
 
-/// Whether a workload changes what is generated or open all by itself.
+/// Whether a workload changes what is generated or open all by itself. Pods do: their namespace is locked.
 fn says_something(workload: &Workload) -> bool {
-    !workload.calls.is_empty()
+    workload.namespace.is_some()
+        || !workload.calls.is_empty()
         || !workload.called_by.is_empty()
         || !workload.direct.is_empty()
         || workload.identity.value != Identity::None
@@ -242,10 +272,19 @@ fn check_silence(document: &Document, problems: &mut Problems<'_>) {
     }
 }
 
-/// Suffixes below which every customer gets names. Those of Azure that its documents ask for, and the usual ones.
+/// Suffixes below which customers get names only after so many more labels: a region, and what it serves.
+const REGIONAL: &[(&str, usize)] = &[
+    ("azmk8s.io", 2),
+    ("azurecontainer.io", 1),
+    ("azurecontainerapps.io", 1),
+    ("cloudapp.azure.com", 1),
+];
+
+/// Suffixes below which every customer gets names, beside those of the Public Suffix List. Those of Azure that its documents ask for, and the usual ones.
 const SHARED: &[&str] = &[
     "amazonaws.com",
     "appspot.com",
+    "azmk8s.io",
     "azure-api.net",
     "azurecontainer.io",
     "azurecontainerapps.io",

@@ -72,6 +72,9 @@ pub fn problems_of_part(texts: &[SourceText]) -> Vec<Problem> {
 }
 
 #[cfg(test)]
+mod advice;
+
+#[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::{Path, PathBuf};

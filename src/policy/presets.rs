@@ -43,13 +43,8 @@ pub struct Row {
 /// How a row leaves the cluster.
 #[derive(Clone, Debug)]
 pub enum Way {
-    /// Through the proxy. All three hold placeholders such as `{region}`.
-    Proxy {
-        to: String,
-        /// Instead of `to`, where its own facts are known.
-        narrowed: Option<String>,
-        addresses: Option<String>,
-    },
+    /// Through the proxy. Both hold placeholders such as `{region}`.
+    Proxy { to: String, addresses: Option<String> },
     /// Not through any proxy; what the network must let pass.
     Network(String),
 }
@@ -68,6 +63,8 @@ pub struct MissingFact {
     pub key: String,
     /// What could stand there.
     pub example: &'static str,
+    /// How to find out what should.
+    pub source: &'static str,
 }
 
 /// The names of all presets.
@@ -125,16 +122,10 @@ impl Preset {
 impl Row {
     /// The row for a cluster; nothing if it does not go through a proxy.
     pub fn expand(&self, cluster: &Cluster) -> Option<Result<Expanded, MissingFact>> {
-        let Way::Proxy {
-            to,
-            narrowed,
-            addresses,
-        } = &self.way
-        else {
+        let Way::Proxy { to, addresses } = &self.way else {
             return None;
         };
-        let narrowed = narrowed.as_deref().and_then(|narrowed| fill(narrowed, cluster).ok());
-        let text = match narrowed.map_or_else(|| fill(to, cluster), Ok) {
+        let text = match fill(to, cluster) {
             Ok(text) => text,
             Err(missing) => return Some(Err(missing)),
         };
@@ -156,21 +147,23 @@ fn fill(template: &str, cluster: &Cluster) -> Result<String, MissingFact> {
             "region",
             cluster.region.as_ref().map(|region| region.value.to_string()),
             "westeurope",
+            "`az aks show --query location` prints it",
         ),
         (
             "api_server",
             cluster.api_server.as_ref().map(|name| name.value.to_string()),
             "NAME.hcp.REGION.azmk8s.io",
+            "`az aks show --query fqdn` prints the name, for a private cluster `--query privateFqdn`",
         ),
     ];
-    for (key, fact, example) in facts {
+    for (key, fact, example, source) in facts {
         let placeholder = format!("{{{key}}}");
         if !text.contains(&placeholder) {
             continue;
         }
         let Some(fact) = fact else {
             let key = key.to_owned();
-            return Err(MissingFact { key, example });
+            return Err(MissingFact { key, example, source });
         };
         text = text.replace(&placeholder, &fact);
     }
@@ -248,7 +241,6 @@ fn row(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<Row> {
     let way = match (to, network) {
         (Some(to), None) => Way::Proxy {
             to,
-            narrowed: text(&fields, "narrowed", problems),
             addresses: text(&fields, "addresses", problems),
         },
         (None, Some(network)) => Way::Network(network),
@@ -286,11 +278,10 @@ const FILES: &[(&str, &str)] = &[
         include_str!("../../config/presets/aks/workload-identity.yaml"),
     ),
 ];
-const ROW_KEYS: [&str; 10] = [
+const ROW_KEYS: [&str; 9] = [
     "id",
     "clouds",
     "to",
-    "narrowed",
     "addresses",
     "network",
     "level",
@@ -330,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn the_api_server_narrows_its_row() {
+    fn the_api_server_is_that_of_this_cluster_alone() {
         let core = preset("aks/core").unwrap();
         let row = core.rows.iter().find(|row| row.id == "api-server").unwrap();
         let mut cluster = cluster();
@@ -338,10 +329,7 @@ mod tests {
         assert_eq!(expanded.to.to_string(), "api.hcp.westeurope.azmk8s.io");
         assert_eq!(expanded.addresses, ["20.50.1.2/32".parse::<IpNet>().unwrap()]);
         cluster.api_server = None;
-        let expanded = row.expand(&cluster).unwrap().unwrap();
-        assert_eq!(expanded.to.to_string(), "*.hcp.westeurope.azmk8s.io");
-        cluster.region = None;
-        assert_eq!(row.expand(&cluster).unwrap().unwrap_err().key, "region");
+        assert_eq!(row.expand(&cluster).unwrap().unwrap_err().key, "api_server");
     }
 
     #[test]
@@ -353,7 +341,7 @@ mod tests {
             source.text
         );
         assert!(
-            left_out.iter().any(|line| line.contains("cluster.region")),
+            left_out.iter().any(|line| line.contains("cluster.api_server")),
             "{left_out:?}"
         );
         assert!(left_out.iter().any(|line| line.contains("UDP 123")), "{left_out:?}");

@@ -3,13 +3,17 @@
 //! bounded in bytes, nodes and depth. A syntax error ends the file, everything else is noted and read on.
 //! Called by the document reader and for the embedded presets; the only place that knows the YAML library.
 
+mod scalar;
+mod syntax;
 pub(crate) mod typed;
 
 use std::borrow::Cow;
 
-use serde_saphyr::granit_parser::{self as parser, Event, ScalarStyle, StrInput};
+use serde_saphyr::granit_parser::{self as parser, Event, StrInput};
 
 use super::problem::{Place, Problems};
+use scalar::scalar;
+use syntax::{refuse_alias, refuse_tag};
 
 /// One value and where it stands.
 #[derive(Debug)]
@@ -224,28 +228,11 @@ impl<'t> Yaml<'t> {
                 Some(Err(error)) => {
                     self.ended = true;
                     problems.cut_short();
-                    self.refuse_syntax(&error, problems);
+                    syntax::refuse(self.file, self.text, &error, problems);
                 }
             }
         }
         None
-    }
-
-    fn refuse_syntax(&self, error: &parser::ScanError, problems: &mut Problems<'_>) {
-        let start = error
-            .marker()
-            .byte_offset()
-            .unwrap_or(self.text.len())
-            .min(self.text.len());
-        let rest = self.text.get(start..).unwrap_or_default();
-        let length = rest.chars().next().filter(|c| *c != '\n').map_or(0, char::len_utf8);
-        let at = Place {
-            file: self.file,
-            start: offset(start),
-            end: offset(start + length),
-        };
-        let (message, help) = explain(error.kind(), error, rest);
-        problems.error(at, message).help = help;
     }
 
     fn place(&self, span: parser::Span) -> Place {
@@ -258,18 +245,24 @@ impl<'t> Yaml<'t> {
     }
 }
 
+impl Value<'_> {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Null => "nothing",
+            Self::Bool(_) => "true or false",
+            Self::Int(_) | Self::Number => "a number",
+            Self::Text(_) => "text",
+            Self::List(_) => "a list",
+            Self::Map(_) => "a map",
+            Self::Refused => "this",
+        }
+    }
+}
+
 impl Node<'_> {
     /// What it is, for a message: "a list".
     pub(crate) fn kind(&self) -> &'static str {
-        match self.value {
-            Value::Null => "nothing",
-            Value::Bool(_) => "true or false",
-            Value::Int(_) | Value::Number => "a number",
-            Value::Text(_) => "text",
-            Value::List(_) => "a list",
-            Value::Map(_) => "a map",
-            Value::Refused => "this",
-        }
+        self.value.kind()
     }
 
     /// An empty value has no text of its own to underline, so its key is.
@@ -284,102 +277,6 @@ impl Node<'_> {
 struct Mark {
     place: Place,
     tag: Option<Place>,
-}
-
-fn refuse_tag(tagged: bool, at: Mark, problems: &mut Problems<'_>) {
-    if tagged {
-        problems
-            .error(at.tag.unwrap_or(at.place), "tags (`!`) are not supported")
-            .help("remove it, or quote the text if it is meant as text");
-    }
-}
-
-fn refuse_alias(at: Place, problems: &mut Problems<'_>) {
-    let written = problems.quote(at);
-    if written.contains('.') {
-        problems
-            .error(at, "a `*` begins an alias in YAML, so this is not a wildcard")
-            .label("needs quotes")
-            .help(format!("quote patterns that start with `*`: \"{written}\""));
-    } else {
-        problems
-            .error(at, "aliases (`*`) are not supported")
-            .help("write the value out where it is needed; quote a pattern that starts with `*`");
-    }
-}
-
-/// The library's message in our words, and what to do about it.
-fn explain(kind: &parser::ErrorKind, error: &parser::ScanError, rest: &str) -> (String, Option<String>) {
-    use parser::ErrorKind as Kind;
-    let help = match kind {
-        Kind::TabNotAllowed
-        | Kind::TabInBlockIndentation
-        | Kind::TabAtBlockScalarStart
-        | Kind::TabInIndentation
-        | Kind::TabInPlainScalar => {
-            let message = "a tab stands where YAML allows only spaces".to_owned();
-            return (message, Some("indent with spaces".to_owned()));
-        }
-        Kind::DirectiveDisallowed => "remove the line that starts with `%`",
-        Kind::RecursionLimitExceeded => {
-            let message = format!("more than {MAX_DEPTH} lists and maps stand inside each other");
-            return (message, None);
-        }
-        Kind::MissingAnchorOrAliasName => "quote text that starts with `*` or `&`",
-        Kind::UnexpectedCharacter { .. } => "quote text that starts with a special character",
-        Kind::UnclosedQuotedScalar => "close the quotation mark",
-        _ if rest.starts_with('*') => "quote patterns that start with `*`",
-        _ => "",
-    };
-    let message = format!("this is not valid YAML: {}", error.info());
-    (message, Some(help.to_owned()).filter(|help| !help.is_empty()))
-}
-
-/// A scalar's type by the YAML 1.2 core schema; quoted ones are text.
-fn scalar(text: Cow<'_, str>, style: ScalarStyle) -> Value<'_> {
-    if style != ScalarStyle::Plain {
-        return Value::Text(text);
-    }
-    let could_be_more = text
-        .bytes()
-        .next()
-        .is_none_or(|byte| byte.is_ascii_digit() || b"~nNtTfF+-.".contains(&byte));
-    if !could_be_more {
-        return Value::Text(text);
-    }
-    match &*text {
-        "" | "~" | "null" | "Null" | "NULL" => Value::Null,
-        "true" | "True" | "TRUE" => Value::Bool(true),
-        "false" | "False" | "FALSE" => Value::Bool(false),
-        _ => number(&text).unwrap_or(Value::Text(text)),
-    }
-}
-
-fn number(text: &str) -> Option<Value<'static>> {
-    let unsigned = text.strip_prefix(['+', '-']).unwrap_or(text);
-    let first = *unsigned.as_bytes().first()?;
-    if matches!(unsigned, ".inf" | ".Inf" | ".INF" | ".nan" | ".NaN" | ".NAN") {
-        return Some(Value::Number);
-    }
-    if !first.is_ascii_digit() && first != b'.' {
-        return None;
-    }
-    if unsigned.bytes().all(|byte| byte.is_ascii_digit()) {
-        // `0443` is 443 to YAML 1.2 and 291 to YAML 1.1: whoever wants an integer refuses it.
-        let plain = unsigned == text && (first != b'0' || text.len() == 1);
-        return Some(text.parse().ok().filter(|_| plain).map_or(Value::Number, Value::Int));
-    }
-    let based = |prefix: &str, valid: fn(&u8) -> bool| {
-        let digits = text.strip_prefix(prefix);
-        digits.is_some_and(|digits| !digits.is_empty() && digits.as_bytes().iter().all(valid))
-    };
-    let is_number = based("0x", u8::is_ascii_hexdigit)
-        || based("0o", |byte| (b'0'..=b'7').contains(byte))
-        || (unsigned
-            .bytes()
-            .all(|byte| byte.is_ascii_digit() || b".eE+-".contains(&byte))
-            && unsigned.parse::<f64>().is_ok());
-    is_number.then_some(Value::Number)
 }
 
 /// Files are at most [`MAX_BYTES`] long.
@@ -398,45 +295,6 @@ const MAX_DEPTH: usize = 32;
 mod tests {
     use super::*;
     use crate::policy::problem::{Problem, SourceText};
-
-    #[test]
-    fn scalars_follow_the_core_schema() {
-        let kinds = [
-            ("text", "text"),
-            ("yes", "text"),
-            ("off", "text"),
-            ("\"443\"", "text"),
-            ("'true'", "text"),
-            ("2026-12-31", "text"),
-            ("10.0.0.1", "text"),
-            ("1.2.3", "text"),
-            ("true", "true or false"),
-            ("False", "true or false"),
-            ("443", "a number"),
-            ("-5", "a number"),
-            ("+5", "a number"),
-            ("0443", "a number"),
-            ("0x1f", "a number"),
-            ("0o17", "a number"),
-            ("1.35", "a number"),
-            ("1e3", "a number"),
-            (".inf", "a number"),
-            ("99999999999999999999", "a number"),
-            ("~", "nothing"),
-            ("null", "nothing"),
-            ("", "nothing"),
-        ];
-        for (text, kind) in kinds {
-            let text = format!("list:\n- {text}\n");
-            let (items, problems) = items(&text);
-            assert!(problems.is_empty() && items.len() == 1, "{text}: {problems:?}");
-            assert_eq!(items[0].kind(), kind, "{text}");
-        }
-        assert!(
-            matches!(items("list: [0443]").0[0].value, Value::Number),
-            "octal to some, decimal to others"
-        );
-    }
 
     #[test]
     fn places_are_those_of_the_text() {

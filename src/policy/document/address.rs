@@ -18,6 +18,8 @@ use crate::policy::yaml::{
 pub(super) struct BadNetwork {
     pub(super) why: String,
     pub(super) help: String,
+    /// The IPv4 network that was written as an IPv6 one.
+    pub(super) meant: Option<IpNet>,
 }
 
 /// A network, or one address as the network that holds only it. `None`: it does not look like an address at all.
@@ -27,7 +29,12 @@ pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
         if let Some(v4) = unmapped(network) {
             return Some(Err(BadNetwork {
                 why: format!("`{text}` is IPv4 in IPv6 form"),
-                help: format!("write it as IPv4: `{}`", shown(v4)),
+                help: if v4.prefix_len() == 0 {
+                    "name the IPv4 range that is meant, such as `10.1.2.0/24`".to_owned()
+                } else {
+                    format!("as IPv4, write `{}`", shown(v4))
+                },
+                meant: Some(v4),
             }));
         }
         if network.addr() == network.network() {
@@ -40,6 +47,7 @@ pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
                 network.trunc(),
                 network.addr()
             ),
+            meant: None,
         }));
     }
     let numeric = text.bytes().all(|byte| byte.is_ascii_digit() || b"./".contains(&byte));
@@ -50,7 +58,9 @@ pub(super) fn network(text: &str) -> Option<Result<IpNet, BadNetwork>> {
     (numeric || colons).then(|| {
         Err(BadNetwork {
             why: format!("`{text}` is neither an address nor a network"),
-            help: "write `10.0.0.0/8`, `10.1.2.3`, `2001:db8::/32` or the like".to_owned(),
+            help: "an address is written `10.1.2.3` or `2001:db8::1`, a network `10.0.0.0/8` or `2001:db8::/32`"
+                .to_owned(),
+            meant: None,
         })
     })
 }
@@ -75,28 +85,41 @@ pub(super) fn networks(node: &Node<'_>, what: &str, problems: &mut Problems<'_>)
 
 /// One network.
 pub(super) fn one(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<IpNet>> {
-    let text = typed::text(node, &format!("an item of {what}"), problems)?;
-    let bad = match network(text) {
+    let text = typed::raw(node, &format!("an item of {what}"), problems)?;
+    let bad = match network(&text) {
         Some(Ok(value)) => return Some(At { value, at: node.at }),
         Some(Err(bad)) => bad,
         None => BadNetwork {
             why: format!("`{text}` is neither an address nor a network"),
             help: format!("{what} takes networks such as `10.1.2.0/24`, and single addresses"),
+            meant: None,
         },
     };
-    problems.error(node.at, bad.why).help(bad.help);
+    let never = bad.meant.filter(|_| what == "`addresses`").and_then(never);
+    problems.error(node.at, bad.why).help(match never {
+        Some(_) => "remove it: no rule can open it".to_owned(),
+        None => bad.help,
+    });
     None
 }
 
-/// What of a network is never dialled whatever a rule says, for a message.
-pub(super) fn never(network: IpNet) -> Option<String> {
+/// What is never dialled, whatever a rule says, and was named all the same.
+pub(super) struct Never {
+    pub(super) why: String,
+    /// All of the network, not a part.
+    pub(super) inside: bool,
+}
+
+/// What of a network is never dialled.
+pub(super) fn never(network: IpNet) -> Option<Never> {
     let (range, what) = never_within(network)?;
     let (inside, network, range) = (range.contains(&network), shown(network), shown(range));
-    Some(if inside {
+    let why = if inside {
         format!("`{network}` is never dialled ({what})")
     } else {
         format!("`{network}` holds {range}, which is never dialled ({what})")
-    })
+    };
+    Some(Never { why, inside })
 }
 
 /// A network as a person writes it: one address without its prefix length.

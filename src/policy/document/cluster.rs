@@ -234,7 +234,7 @@ fn region(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<Text>> {
     let short: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
     problems
         .error(node.at, format!("`region` cannot be `{text}`"))
-        .help(format!("write Azure's short name: `{}`", short.to_ascii_lowercase()));
+        .help(format!("write `{}`, Azure's short name", short.to_ascii_lowercase()));
     None
 }
 

@@ -32,7 +32,7 @@ pub struct BadDestination {
 
 /// Reads the destination of a rule.
 pub fn parse(text: &str, role: Role) -> Result<Destination, BadDestination> {
-    let written = split(text)?;
+    let written = split(text, role)?;
     let scheme = match (written.scheme, role) {
         (Some(_), Role::Deny) => return Err(refuse_scheme(&written)),
         (None, Role::Deny) => None,
@@ -40,7 +40,7 @@ pub fn parse(text: &str, role: Role) -> Result<Destination, BadDestination> {
         (Some(Written::Http), Role::Allow) => Some(Scheme::Http),
         (Some(Written::Tcp), Role::Allow) => Some(Scheme::Tcp),
     };
-    let host = host_match(&written)?;
+    let host = host_match(&written, role)?;
     if role == Role::Allow && matches!(host, HostMatch::Cidr(_)) {
         refuse_address(&written)?;
     }
@@ -54,13 +54,13 @@ pub fn parse(text: &str, role: Role) -> Result<Destination, BadDestination> {
 
 /// Reads one exact destination, as `expect` asks for: a name or an address, and one port.
 pub fn parse_exact(text: &str) -> Result<(Scheme, Host, Port), BadDestination> {
-    let written = split(text)?;
+    let written = split(text, Role::Allow)?;
     let whole = |why: String, help: &str| BadDestination {
         part: written.host_at.clone(),
         why,
         help: help.to_owned(),
     };
-    let host = match host_match(&written)? {
+    let host = match host_match(&written, Role::Allow)? {
         HostMatch::Name(HostPattern::Exact(name)) => Host::Name(name),
         HostMatch::Name(pattern) => {
             let why = format!("`{pattern}` stands for many names, and a test asks for one");
@@ -96,15 +96,41 @@ pub(super) fn read<T>(
     parse: impl FnOnce(&str) -> Result<T, BadDestination>,
     problems: &mut Problems<'_>,
 ) -> Option<At<T>> {
-    let text = typed::text(node, "a destination", problems)?;
-    match parse(text) {
+    let text = typed::raw(node, "a destination", problems)?;
+    match parse(&text) {
         Ok(value) => Some(At { value, at: node.at }),
         Err(bad) => {
-            let at = part_of(node.at, text, bad.part, problems);
-            problems.error(at, bad.why).help(bad.help);
+            let quoted = quoted(problems.quote(node.at), &text, &bad);
+            let at = if quoted.is_some() {
+                node.at
+            } else {
+                part_of(node.at, &text, bad.part, problems)
+            };
+            problems.error(at, bad.why).help(quoted.unwrap_or(bad.help));
             None
         }
     }
+}
+
+/// Advice for a text without quotes that needs them when it is followed, with what to write in place of the whole text.
+fn quoted(written: &str, text: &str, bad: &BadDestination) -> Option<String> {
+    if written != text {
+        return None;
+    }
+    let (before, after) = (&text[..bad.part.start], &text[bad.part.end..]);
+    let mut needed = false;
+    let pieces = bad.help.split('`').enumerate().map(|(place, piece)| {
+        let whole = format!("{before}{piece}{after}");
+        // Outside of the backticks are words.
+        if place % 2 == 0 {
+            return piece.to_owned();
+        }
+        let special = whole.starts_with('*') || whole.contains(['[', ']', '{', '}', ',']);
+        needed |= special;
+        if special { format!("\"{whole}\"") } else { whole }
+    });
+    let help = pieces.collect::<Vec<_>>().join("`");
+    needed.then_some(help)
 }
 
 /// A name where only a name may stand, such as `cluster.api_server`.
@@ -117,7 +143,7 @@ pub(super) fn exact_name(node: &Node<'_>, what: &str, problems: &mut Problems<'_
         Ok(_) => ("it is a wildcard".to_owned(), "write one name".to_owned()),
         Err(_) if bare != text && HostPattern::parse(bare).is_ok() => (
             "it is more than a name".to_owned(),
-            format!("write the name alone: `{bare}`"),
+            format!("write `{bare}`, the name alone"),
         ),
         Err(bad) => (bad.why, bad.help),
     };
@@ -143,9 +169,9 @@ struct Parts<'t> {
     port: Option<(Range<usize>, &'t str)>,
 }
 
-fn split(text: &str) -> Result<Parts<'_>, BadDestination> {
+fn split(text: &str, role: Role) -> Result<Parts<'_>, BadDestination> {
     let (scheme, start) = match text.find("://") {
-        Some(end) => (Some(scheme(text, end)?), end + 3),
+        Some(end) => (Some(scheme(text, end, role)?), end + 3),
         None => (None, 0),
     };
     let rest = &text[start..];
@@ -161,7 +187,7 @@ fn split(text: &str) -> Result<Parts<'_>, BadDestination> {
         return Err(BadDestination {
             part: start..text.len(),
             why: "an IPv6 address needs brackets".to_owned(),
-            help: "write `[2001:db8::1]:443`, or for a network `[2001:db8::/32]:443`".to_owned(),
+            help: bracketed(rest),
         });
     }
     // Bare addresses may hold colons and slashes of their own.
@@ -179,9 +205,9 @@ fn split(text: &str) -> Result<Parts<'_>, BadDestination> {
     if let Some(slash) = port.find('/') {
         let path = port_at.start + slash;
         return Err(BadDestination {
-            part: path..text.len(),
+            part: 0..text.len(),
             why: "paths are not matched, only names and ports".to_owned(),
-            help: format!("end the destination before the `/`: `{}`", &text[..path]),
+            help: if_readable(&text[..path], role, |text| format!("write `{text}`")),
         });
     }
     Ok(Parts {
@@ -219,32 +245,50 @@ fn split_brackets<'t>(whole: Parts<'t>, inner: &'t str, start: usize) -> Result<
     }
 }
 
-fn scheme(text: &str, end: usize) -> Result<Written, BadDestination> {
+fn scheme(text: &str, end: usize, role: Role) -> Result<Written, BadDestination> {
     let written = &text[..end];
     let rest = &text[end + 3..];
-    let known = [
-        ("https", Written::Https),
-        ("tls", Written::Tls),
-        ("http", Written::Http),
-        ("tcp", Written::Tcp),
-    ];
-    if let Some((_, scheme)) = known.into_iter().find(|(name, _)| written.eq_ignore_ascii_case(name)) {
+    if let Some((_, scheme)) = SCHEMES.into_iter().find(|(name, _)| written.eq_ignore_ascii_case(name)) {
         return Ok(scheme);
     }
-    let help = match written.to_ascii_lowercase().as_str() {
-        "wss" => format!("WebSockets over TLS are `https`: `https://{rest}`"),
-        "ws" => format!("WebSockets are `http`: `http://{rest}`"),
-        "udp" | "quic" => "only TCP passes a proxy; UDP needs a network rule elsewhere".to_owned(),
-        "ssh" | "smtp" | "ftp" | "git" | "postgres" | "mysql" | "redis" | "amqp" | "mssql" | "ldap" => {
-            format!("for other protocols write `tcp://` and the port: `tcp://{rest}`")
+    let (part, help) = match written.to_ascii_lowercase().as_str() {
+        _ if role == Role::Deny => (0..text.len(), if_readable(rest, role, |text| format!("write `{text}`"))),
+        "wss" => instead(text, "WebSockets over TLS are `https`", &format!("https://{rest}")),
+        "ws" => instead(text, "WebSockets are `http`", &format!("http://{rest}")),
+        "udp" | "quic" => {
+            let help = "remove the line: only TCP passes a proxy, and UDP needs a rule of the network";
+            (0..text.len(), help.to_owned())
         }
-        _ => "the schemes are `https`, `tls`, `http` and `tcp`".to_owned(),
+        lower => match OTHER_SCHEMES.iter().find(|(name, ..)| *name == lower) {
+            Some((_, scheme, port)) => {
+                let has_port = split(rest, role).is_ok_and(|rest| rest.port.is_some());
+                let port = if has_port { String::new() } else { format!(":{port}") };
+                let why = "what is not HTTP is `tcp`, or `tls` if it begins with TLS";
+                instead(text, why, &format!("{scheme}://{rest}{port}"))
+            }
+            None => (0..end, unknown_scheme(written)),
+        },
     };
     Err(BadDestination {
-        part: 0..end,
-        why: format!("`{written}` is not a scheme that is known here"),
+        part,
+        why: match role {
+            Role::Allow => format!("`{written}` is not a scheme that is known here"),
+            Role::Deny => NO_SCHEME.to_owned(),
+        },
         help,
     })
+}
+
+fn instead(text: &str, why: &str, other: &str) -> (Range<usize>, String) {
+    let help = if_readable(other, Role::Allow, |other| format!("{why}: write `{other}`"));
+    (0..text.len(), help)
+}
+
+fn unknown_scheme(written: &str) -> String {
+    match typed::nearest(written, &SCHEMES.map(|(name, _)| name)) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => "the schemes are `https` and `http`, and, with a port behind the host, `tls` and `tcp`".to_owned(),
+    }
 }
 
 /// A deny rule for one scheme would be gone round with another: in a `tcp` tunnel nobody sees what is spoken.
@@ -254,18 +298,18 @@ fn refuse_scheme(written: &Parts<'_>) -> BadDestination {
         Some(Written::Http) => 80,
         _ => 443,
     };
-    let help = match written.port {
+    let help = if_readable(rest, Role::Deny, |rest| match written.port {
         Some(_) => format!("write `{rest}`"),
         None => format!("write `{rest}` for every port, or `{rest}:{port}` for one"),
-    };
+    });
     BadDestination {
-        part: 0..written.text.len() - rest.len(),
-        why: "a deny rule has no scheme: it closes the name whatever is spoken".to_owned(),
+        part: 0..written.text.len(),
+        why: NO_SCHEME.to_owned(),
         help,
     }
 }
 
-fn host_match(written: &Parts<'_>) -> Result<HostMatch, BadDestination> {
+fn host_match(written: &Parts<'_>, role: Role) -> Result<HostMatch, BadDestination> {
     let bad = |why, help| BadDestination {
         part: written.host_at.clone(),
         why,
@@ -273,10 +317,21 @@ fn host_match(written: &Parts<'_>) -> Result<HostMatch, BadDestination> {
     };
     match address::network(written.host) {
         Some(Ok(network)) => Ok(HostMatch::Cidr(network)),
+        // IPv4 instead of the IPv6 form has no brackets either.
+        Some(Err(address)) if address.meant.is_some() => Err(BadDestination {
+            part: written.host_at.start.saturating_sub(1)..written.host_at.end + 1,
+            ..bad(address.why, address.help)
+        }),
         Some(Err(address)) => Err(bad(address.why, address.help)),
         None => HostPattern::parse(written.host)
             .map(HostMatch::Name)
-            .map_err(|pattern| bad(pattern.why, pattern.help)),
+            .map_err(|pattern| {
+                if role == Role::Deny && pattern.too_wide {
+                    let why = format!("`{}` is too wide to be denied as a whole", written.host);
+                    return bad(why, NOTHING_TO_DENY.to_owned());
+                }
+                bad(pattern.why, pattern.help)
+            }),
     }
 }
 
@@ -292,9 +347,11 @@ fn refuse_address(written: &Parts<'_>) -> Result<(), BadDestination> {
     };
     let port = written.port.as_ref().map_or("443", |(_, port)| port);
     Err(BadDestination {
-        part: written.host_at.clone(),
+        part: 0..written.text.len(),
         why: "an address stands where a name is needed".to_owned(),
-        help: format!("write the name, or `tcp://{host}:{port}` if the address itself is meant"),
+        help: if_readable(&format!("tcp://{host}:{port}"), Role::Allow, |text| {
+            format!("write `{text}` if the address itself is meant, and else the name")
+        }),
     })
 }
 
@@ -305,7 +362,9 @@ fn default_port(written: &Parts<'_>) -> Result<RangeInclusive<u16>, BadDestinati
         Some(Written::Tls | Written::Tcp) => Err(BadDestination {
             part: 0..written.text.len(),
             why: "the port is missing".to_owned(),
-            help: format!("`tls` and `tcp` have no port of their own: `{}:443`", written.text),
+            help: if_readable(&format!("{}:443", written.text), Role::Allow, |text| {
+                format!("`tls` and `tcp` have no port of their own: write `{text}` or another port")
+            }),
         }),
     }
 }
@@ -318,15 +377,56 @@ fn port_range(text: &str, at: &Range<usize>) -> Result<RangeInclusive<u16>, BadD
     {
         return Ok(first..=last);
     }
+    let help = match (
+        text,
+        port(first.trim_start_matches('0')),
+        port(last.trim_start_matches('0')),
+    ) {
+        ("*", ..) => "for every port write `1-65535`".to_owned(),
+        (_, Some(first), Some(last)) if first == last => format!("write `{first}`, without leading zeros"),
+        (_, Some(first), Some(last)) => format!("write `{}-{}`", first.min(last), first.max(last)),
+        _ if text.contains(',') => "give each port an entry of its own; a range is `11000-11999`".to_owned(),
+        _ => "a port is a number from 1 to 65535, a range is `11000-11999`".to_owned(),
+    };
     Err(BadDestination {
         part: at.clone(),
         why: format!("`{text}` is not a port"),
-        help: match text {
-            "*" => "for every port write `1-65535`",
-            _ => "a port is a number from 1 to 65535 without leading zeros, a range is `11000-11999`",
+        help,
+    })
+}
+
+/// An IPv6 address or network that stands without brackets, with them.
+fn bracketed(rest: &str) -> String {
+    let is_host = |text: &str| text.parse::<Ipv6Addr>().is_ok() || text.parse::<Ipv6Net>().is_ok();
+    let with_port = rest
+        .rsplit_once(':')
+        .filter(|(host, port)| is_host(host) && Port::parse(port.as_bytes()).is_ok());
+    match with_port {
+        // Without brackets `::1:443` is an address as well.
+        Some((host, port)) if is_host(rest) => {
+            format!("write `[{host}]:{port}`, or `[{rest}]:443` if all of it is the address")
+        }
+        Some((host, port)) => format!("write `[{host}]:{port}`"),
+        None if is_host(rest) => format!("write `[{rest}]:443`"),
+        None => "an address is written `[2001:db8::1]:443`, a network `[2001:db8::/32]:443`".to_owned(),
+    }
+}
+
+/// Advice with a destination in it, if it can be read: who follows advice must not be refused again.
+fn if_readable(text: &str, role: Role, help: impl FnOnce(&str) -> String) -> String {
+    let host = text.find("://").map_or(0, |scheme| scheme + 3);
+    let path = text
+        .get(host..)
+        .and_then(|rest| rest.find('/'))
+        .map_or(text.len(), |slash| host + slash);
+    match [text, &text[..path]].into_iter().find(|text| parse(text, role).is_ok()) {
+        Some(readable) => help(readable),
+        None => match role {
+            Role::Allow => "a destination is written `https://api.example.com` or `tcp://api.example.com:1433`",
+            Role::Deny => "a destination to deny is written `api.example.com` or `api.example.com:443`",
         }
         .to_owned(),
-    })
+    }
 }
 
 /// Where a part of a scalar's text stands, if the file spells it as it reads; else where the scalar stands.
@@ -343,6 +443,45 @@ fn part_of(at: Place, text: &str, part: Range<usize>, problems: &Problems<'_>) -
         end: shift(part.end),
     }
 }
+
+const SCHEMES: [(&str, Written); 4] = [
+    ("https", Written::Https),
+    ("tls", Written::Tls),
+    ("http", Written::Http),
+    ("tcp", Written::Tcp),
+];
+/// What people write instead, what it is here, and the port that it has when none is written.
+const OTHER_SCHEMES: &[(&str, &str, u16)] = &[
+    ("amqp", "tcp", 5672),
+    ("amqps", "tls", 5671),
+    ("ftp", "tcp", 21),
+    ("git", "tcp", 9418),
+    ("grpc", "tcp", 443),
+    ("grpcs", "https", 443),
+    ("imap", "tcp", 143),
+    ("imaps", "tls", 993),
+    ("kafka", "tcp", 9092),
+    ("ldap", "tcp", 389),
+    ("ldaps", "tls", 636),
+    ("mongodb", "tcp", 27017),
+    ("mqtt", "tcp", 1883),
+    ("mqtts", "tls", 8883),
+    ("mssql", "tcp", 1433),
+    ("mysql", "tcp", 3306),
+    ("nats", "tcp", 4222),
+    ("postgres", "tcp", 5432),
+    ("postgresql", "tcp", 5432),
+    ("redis", "tcp", 6379),
+    ("rediss", "tls", 6380),
+    ("sftp", "tcp", 22),
+    ("smtp", "tcp", 587),
+    ("smtps", "tls", 465),
+    ("sqlserver", "tcp", 1433),
+    ("ssh", "tcp", 22),
+];
+const NO_SCHEME: &str = "a deny rule has no scheme: it closes the name whatever is spoken";
+const NOTHING_TO_DENY: &str =
+    "remove the line: no allow rule can name all of it, and what none names is denied already";
 
 #[cfg(test)]
 mod tests {
@@ -390,14 +529,15 @@ mod tests {
     #[test]
     fn the_part_that_is_wrong_is_pointed_at() {
         for (text, part) in [
-            ("udp://a.example.com:53", "udp"),
+            ("udp://a.example.com:53", "udp://a.example.com:53"),
+            ("htps://a.example.com", "htps"),
             ("https://*.com:443", "*.com"),
             ("a.example.com:0443", "0443"),
-            ("a.example.com:443/v1", "/v1"),
+            ("a.example.com:443/v1", "a.example.com:443/v1"),
             ("https://[a.example.com]:443", "a.example.com"),
             ("tcp://[::1]443", "443"),
             ("tcp://::1:443", "::1:443"),
-            ("https://10.0.0.1:443", "10.0.0.1"),
+            ("https://10.0.0.1:443", "https://10.0.0.1:443"),
             ("tcp://a.example.com", "tcp://a.example.com"),
             ("", ""),
             ("://", ""),

@@ -10,13 +10,13 @@ use super::{Document, Mode, Namespace, Shared, Text, Workload, cluster, expect, 
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::Peer;
 use crate::policy::yaml::{
-    Held, Node, Value, Yaml,
+    Held, Node, Yaml,
     typed::{self, Empty},
 };
 
 /// Reads one file and adds what it says.
 pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mut Problems<'_>) {
-    let expected = "a policy file begins with keys such as `allow:`, `deny:`, `workloads:`";
+    let expected = "a policy file begins with keys such as `allow:`, `deny:`, `workloads:`, each with a colon and a space or a new line behind it";
     let Some(mut yaml) = Yaml::open(file, text, expected, problems) else {
         return;
     };
@@ -66,25 +66,29 @@ fn rules<'t>(
     match yaml.held(key, problems)? {
         Held::List => {}
         Held::Node(node) => {
-            if matches!(node.value, Value::Null) {
-                problems.error(node.at, format!("`{name}` says nothing")).help(format!(
-                    "write a list below it, or `{name}: []` if there is really none"
-                ));
-            } else {
-                typed::list(&node, &format!("`{name}`"), Empty::Fine, problems);
-            }
+            typed::list(&node, &format!("`{name}`"), Empty::Fine, problems);
             return Some(());
         }
     }
     let mut shared = Shared::default();
-    while let Some(node) = yaml.item(problems) {
-        match name {
-            "allow" => document.allow.extend(rule::read_allow(&node, &mut shared, problems)),
-            "deny" => document.deny.extend(rule::read_deny(&node, &mut shared, problems)),
-            _ => document.expect.extend(expect::read(&node, problems)),
+    let mut held: Option<Node<'_>> = None;
+    loop {
+        let errors = problems.errors();
+        let next = yaml.item(problems);
+        // What stands before an error of the syntax was probably not meant as it reads.
+        let is_cut = next.is_none() && problems.errors() > errors;
+        if let Some(node) = held.take().filter(|_| !is_cut) {
+            match name {
+                "allow" => document.allow.extend(rule::read_allow(&node, &mut shared, problems)),
+                "deny" => document.deny.extend(rule::read_deny(&node, &mut shared, problems)),
+                _ => document.expect.extend(expect::read(&node, problems)),
+            }
         }
+        if next.is_none() {
+            return Some(());
+        }
+        held = next;
     }
-    Some(())
 }
 
 fn other<'t>(
@@ -99,15 +103,17 @@ fn other<'t>(
         "cluster" => {
             let errors = problems.errors();
             let value = cluster::read(node, problems);
-            document.facts_in_doubt |= problems.errors() > errors;
+            document.doubts.facts |= problems.errors() > errors;
             once(name, key.at, value, &mut document.cluster, problems);
         }
         "mode" => {
             let value = typed::word(node, "`mode`", &MODES, problems);
+            document.doubts.mode |= value.is_none();
             once(name, key.at, value, &mut document.mode, problems);
         }
         "report_until" => {
             let value = syntax::date(node, "`report_until`", problems).map(|date| date.value);
+            document.doubts.mode |= value.is_none();
             once(name, node.at, value, &mut document.report_until, problems);
         }
         "lock" => {
@@ -115,7 +121,7 @@ fn other<'t>(
             once(name, key.at, value, &mut document.lock, problems);
         }
         "workloads" => {
-            let read = workload::read_all(node, problems);
+            let read = workload::read_all(node, &mut document.doubts, problems);
             let name = |workload: &Workload| workload.name.to_string();
             add_new(read, &mut document.workloads, name, "workload", problems);
         }
@@ -125,7 +131,9 @@ fn other<'t>(
             add_new(read, &mut document.namespaces, name, "namespace", problems);
         }
         "scope" => {
-            let items = typed::list(node, "`scope`", Empty::Refused, problems).unwrap_or_default();
+            let Some(items) = typed::list(node, "`scope`", Empty::Refused, problems) else {
+                return;
+            };
             let mut names = Vec::with_capacity(items.len());
             for item in items {
                 let name = typed::text(item, "an item of `scope`", problems);
@@ -143,7 +151,13 @@ fn other<'t>(
                 .help("ordered collections are a later part of the language; write `deny` and `allow` rules");
         }
         "" => {}
-        _ => typed::refuse_key(key, name, node, "a policy file", &KEYS, problems),
+        _ => {
+            typed::refuse_key(key, name, node, "a policy file", &KEYS, problems);
+            // It may have been meant for any of these.
+            document.doubts.facts = true;
+            document.doubts.workloads = true;
+            document.doubts.mode = true;
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use jiff::civil::Date;
 
 use super::destination::{self, Role};
 use super::{Shared, Text, address, syntax};
-use crate::address::{AddressClass, classify_net};
+use crate::address::translated_net;
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
 use crate::policy::yaml::{
@@ -150,15 +150,30 @@ pub(super) fn read_deny(node: &Node<'_>, shared: &mut Shared, problems: &mut Pro
 fn alone(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) -> Option<Option<At<Destination>>> {
     match &node.value {
         Value::Map(_) => None,
+        Value::Text(text) if text.split_once(":[").is_some_and(|(key, _)| ALLOW_KEYS.contains(&key)) => {
+            let (key, list) = text.split_once(':').unwrap_or((text, ""));
+            problems
+                .error(node.at, "a key needs a space after its colon")
+                .help(format!("write `{key}: {list}`"));
+            Some(None)
+        }
         Value::Text(_) => Some(rule_destination(node, role, problems)),
         Value::Refused => Some(None),
         _ => {
-            problems
-                .error(
-                    node.at,
-                    format!("a rule must be a destination or a map, not {}", node.kind()),
-                )
-                .help("write `- api.example.com`, or `- {to: [api.example.com], from: [WORKLOAD]}`");
+            let help = match &node.value {
+                Value::List(_)
+                    if problems.quote(node.at).starts_with('[') && !problems.quote(node.at).contains('\n') =>
+                {
+                    format!("write `{{to: {}}}`", problems.quote(node.at))
+                }
+                Value::List(_) => "put `to: ` before the list, behind the first dash".to_owned(),
+                Value::Null => "write a destination behind the dash, or remove it".to_owned(),
+                _ => {
+                    "a destination is written `api.example.com`, a rule with more `{to: [api.example.com]}`".to_owned()
+                }
+            };
+            let message = format!("a rule must be a destination or a map, not {}", node.kind());
+            problems.error(node.at, message).help(help);
             Some(None)
         }
     }
@@ -183,12 +198,15 @@ fn rule_destination(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) ->
     let to = destination::read(node, |text| destination::parse(text, role), problems)?;
     if role == Role::Allow
         && let HostMatch::Cidr(network) = to.value.host
-        && let AddressClass::Never(what) = classify_net(network)
+        && translated_net(network).prefix_len() >= NAMING
+        && let Some(never) = address::never(network)
     {
-        let network = address::shown(network);
-        problems
-            .error(node.at, format!("`{network}` is never dialled ({what})"))
-            .help("no rule can open it; remove the line");
+        let help = if never.inside {
+            "remove the line: no rule can open it"
+        } else {
+            "name a range without it: no rule can open it"
+        };
+        problems.error(node.at, never.why).help(help);
         return None;
     }
     Some(to)
@@ -211,8 +229,14 @@ fn from(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'_
 }
 
 fn peer(item: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Peer> {
-    let text = typed::text(item, "an item of `from`", problems)?;
+    let text = &*typed::raw(item, "an item of `from`", problems)?;
     match address::network(text) {
+        None if text == "*" => {
+            problems
+                .error(item.at, format!("`{text}` is neither a workload nor an address"))
+                .help("remove `from`: a rule without it is for every source");
+            None
+        }
         None => Some(Peer::Workload(shared.text(text))),
         Some(Ok(network)) => Some(Peer::Cidr(network)),
         Some(Err(bad)) => {
@@ -287,10 +311,13 @@ fn refuse_wide(range: &At<IpNet>, problems: &mut Problems<'_>) {
         problems
             .error(range.at, format!("`{}` is every address", range.value))
             .help("name the private range that the answers lie in, such as `10.1.2.0/24`");
-    } else if let Some(why) = address::never(range.value) {
-        problems
-            .error(range.at, why)
-            .help("name a range without it: no rule can open it");
+    } else if let Some(never) = address::never(range.value) {
+        let help = if never.inside {
+            "remove it: no rule can open it"
+        } else {
+            "name a range without it: no rule can open it"
+        };
+        problems.error(range.at, never.why).help(help);
     }
 }
 
@@ -327,6 +354,9 @@ pub(super) fn sources(from: Option<&[At<Peer>]>) -> impl Iterator<Item = (&Peer,
     from.unwrap_or_default().iter().map(|peer| (&peer.value, peer.at))
 }
 
+/// A range as narrow as this, of either family, that holds what is never dialled names it. A wider one, such as
+/// `0.0.0.0/0`, means the public space; what is never dialled stays closed in it.
+const NAMING: u8 = 8;
 const ALLOW_KEYS: [&str; 12] = [
     "name",
     "from",

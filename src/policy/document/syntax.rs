@@ -13,11 +13,15 @@ use crate::policy::yaml::{Node, typed};
 pub(super) fn line<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
     let text = typed::text(node, what, problems)?;
     if text.chars().any(char::is_control) {
-        problems.error(node.at, format!("{what} must be one line without control characters"));
+        problems
+            .error(node.at, format!("{what} must be one line without control characters"))
+            .help("write it as one line");
         return None;
     }
     if text.len() > MAX_LINE {
-        problems.error(node.at, format!("{what} is longer than {MAX_LINE} bytes"));
+        problems
+            .error(node.at, format!("{what} is longer than {MAX_LINE} bytes"))
+            .help("it ends up in logs and in answers to clients; shorten it");
         return None;
     }
     Some(text)
@@ -25,13 +29,20 @@ pub(super) fn line<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'
 
 /// A name of a namespace, a Service or a workload (RFC 1123 label).
 pub(super) fn dns_label(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<Arc<str>> {
-    let text = typed::text(node, what, problems)?;
-    if is_dns_label(text) {
-        return Some(text.into());
+    let text = typed::raw(node, what, problems)?;
+    if is_dns_label(&text) {
+        // A number has to stand in quotes all the same.
+        return typed::text(node, what, problems).map(Into::into);
     }
+    let near = near_label(&text);
+    let rule = "1 to 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit (RFC 1123)";
     problems
         .error(node.at, format!("{what} cannot be `{text}`"))
-        .help("1 to 63 lower-case letters, digits and `-`, beginning and ending with a letter or digit (RFC 1123)");
+        .help(if is_dns_label(&near) {
+            format!("write `{near}`: {rule}")
+        } else {
+            format!("a name has {rule}")
+        });
     None
 }
 
@@ -71,17 +82,50 @@ pub(super) fn quantity(node: &Node<'_>, what: &str, problems: &mut Problems<'_>)
 
 /// `YYYY-MM-DD`.
 pub(crate) fn date(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<At<Date>> {
-    let text = typed::text(node, what, problems)?;
+    let text = typed::raw(node, what, problems)?;
     let shaped = text.len() == 10 && text.bytes().filter(|byte| *byte == b'-').count() == 2;
     match text.parse() {
         Ok(value) if shaped => Some(At { value, at: node.at }),
         _ => {
             problems
                 .error(node.at, format!("{what} cannot be `{text}`"))
-                .help("write a day as YYYY-MM-DD; it holds to the end of that day, UTC");
+                .help(match day_meant(&text) {
+                    Some(day) => format!("write `{day}`; it holds to the end of that day, UTC"),
+                    None => "write a day that exists as YYYY-MM-DD; it holds to the end of that day, UTC".to_owned(),
+                });
             None
         }
     }
+}
+
+/// The day in other notations, where there is only one way to read them.
+fn day_meant(text: &str) -> Option<Date> {
+    let numbers: Vec<&str> = text
+        .split(|c: char| !c.is_ascii_digit())
+        .filter(|part| !part.is_empty())
+        .collect();
+    let (year, month, day) = match numbers.as_slice() {
+        [all] if all.len() == 8 => (&all[..4], &all[4..6], &all[6..]),
+        [year, month, day, ..] if year.len() == 4 => (*year, *month, *day),
+        [first, second, year] if year.len() == 4 => {
+            let could_be_month = |text: &str| text.parse().is_ok_and(|number: u8| number <= 12);
+            match (could_be_month(first), could_be_month(second)) {
+                (false, true) => (*year, *second, *first),
+                (true, false) => (*year, *first, *second),
+                _ => return None,
+            }
+        }
+        _ => return None,
+    };
+    Date::new(year.parse().ok()?, month.parse().ok()?, day.parse().ok()?).ok()
+}
+
+/// The label that was probably meant, if it is one.
+pub(super) fn near_label(text: &str) -> String {
+    let near = text
+        .to_ascii_lowercase()
+        .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
+    near.trim_matches('-').to_owned()
 }
 
 pub(super) fn is_dns_label(text: &str) -> bool {
@@ -132,6 +176,24 @@ const MAX_LINE: usize = 500;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn other_notations_of_a_day() {
+        for (text, day) in [
+            ("20261231", Some("2026-12-31")),
+            ("2026/12/31", Some("2026-12-31")),
+            ("2026-1-2", Some("2026-01-02")),
+            ("2026-12-31T00:00:00Z", Some("2026-12-31")),
+            ("31.12.2026", Some("2026-12-31")),
+            ("12/31/2026", Some("2026-12-31")),
+            ("1/2/2026", None),
+            ("2026-02-30", None),
+            ("2026", None),
+            ("tomorrow", None),
+        ] {
+            assert_eq!(day_meant(text).map(|day| day.to_string()).as_deref(), day, "{text}");
+        }
+    }
 
     #[test]
     fn kubernetes_syntax() {

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::cluster::{Labels, labels};
-use super::{Text, address, syntax};
+use super::{Doubts, Text, address, syntax};
 use crate::name::Port;
 use crate::policy::problem::{At, Problems};
 use crate::policy::yaml::{
@@ -65,14 +65,23 @@ impl Workload {
     }
 }
 
-pub(super) fn read_all(node: &Node<'_>, problems: &mut Problems<'_>) -> Vec<At<Workload>> {
+/// Reads the key `workloads`.
+pub(super) fn read_all(node: &Node<'_>, doubts: &mut Doubts, problems: &mut Problems<'_>) -> Vec<At<Workload>> {
     if matches!(&node.value, Value::Map(entries) if entries.is_empty()) {
         return Vec::new();
     }
-    let entries = typed::map(node, "`workloads`", problems).unwrap_or_default();
+    let Some(entries) = typed::map(node, "`workloads`", problems) else {
+        doubts.workloads = true;
+        return Vec::new();
+    };
     let mut all = Vec::with_capacity(entries.len());
     for (key, value) in entries {
         let Some(name) = syntax::dns_label(key, "the name of a workload", problems) else {
+            if let Value::Text(name) = &key.value {
+                doubts
+                    .names
+                    .extend([Text::from(&**name), syntax::near_label(name).into()]);
+            }
             continue;
         };
         if &*name == KONNECTIVITY {
@@ -81,7 +90,11 @@ pub(super) fn read_all(node: &Node<'_>, problems: &mut Problems<'_>) -> Vec<At<W
                 .help("in `called_by` it stands for the API server");
             continue;
         }
-        let workload = read(name, value, key.at, problems);
+        let errors = problems.errors();
+        let workload = read(Text::clone(&name), value, key.at, problems);
+        if problems.errors() > errors {
+            doubts.names.insert(name);
+        }
         all.extend(workload.map(|value| At { value, at: key.at }));
     }
     all
@@ -177,7 +190,9 @@ fn ports(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Vec<At<Port>> 
             continue;
         };
         if all.contains(&port) {
-            problems.error(item.at, format!("the port {} stands here twice", port.value));
+            problems
+                .error(item.at, format!("the port {} stands here twice", port.value))
+                .help("remove one of the two");
         }
         all.push(port);
     }
@@ -252,9 +267,9 @@ fn direct(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Vec<At<Socket
                 .help("write `\"10.1.2.4:1433\"` or `\"[2001:db8::1]:1433\"`; names are not known to NetworkPolicies");
             continue;
         };
-        if let Some(why) = address::never(value.ip().into()) {
+        if let Some(never) = address::never(value.ip().into()) {
             problems
-                .error(item.at, why)
+                .error(item.at, never.why)
                 .help("`direct` cannot open it; for instance metadata write `identity: imds`");
             continue;
         }

@@ -2,6 +2,7 @@
 //! Must not coerce: `"443"` is text and `443` is not. Each refusal says what stands there and what should.
 //! Called by the readers of the document and of the presets.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use super::{Node, Value};
@@ -51,6 +52,13 @@ pub(crate) fn fields<'n, 't>(
     keys: &[&str],
     problems: &mut Problems<'_>,
 ) -> Option<Fields<'n, 't>> {
+    if !matches!(node.value, Value::Map(_)) {
+        let listed = listed(keys).replace(" or ", " and ");
+        if let Some(problem) = wrong_kind(node, what, "a map", problems) {
+            problem.help(format!("{} The keys are {listed}", as_map(node)));
+        }
+        return None;
+    }
     let entries = map(node, what, problems)?;
     for (key, value) in entries {
         let Value::Text(name) = &key.value else { continue };
@@ -68,11 +76,15 @@ pub(crate) fn map<'n, 't>(
     problems: &mut Problems<'_>,
 ) -> Option<&'n [(Node<'t>, Node<'t>)]> {
     let Value::Map(entries) = &node.value else {
-        wrong_kind(node, what, "a map", problems);
+        if let Some(problem) = wrong_kind(node, what, "a map", problems) {
+            problem.help(as_map(node));
+        }
         return None;
     };
     if entries.is_empty() {
-        problems.error(node.at, format!("{what} is empty"));
+        problems
+            .error(node.at, format!("{what} is empty"))
+            .help("give it at least one key, or remove it");
     }
     let mut places: HashMap<&str, Place> = HashMap::new();
     for (index, (key, _)) in entries.iter().enumerate() {
@@ -116,11 +128,23 @@ pub(crate) fn refuse_key<'t>(
         problems
             .error(key.at, "merge keys (`<<`) are not supported")
             .help("write the keys out");
+    } else if matches!(value.value, Value::Null) && name.contains('.') {
+        let both = Place {
+            end: key.at.end + 1,
+            ..key.at
+        };
+        problems
+            .error(both, message)
+            .help(format!("no colon at the end: write `{name}`"));
     } else if matches!(value.value, Value::Int(_)) && name.contains('.') {
         let port = problems.quote(value.at);
+        let both = Place {
+            end: value.at.end,
+            ..key.at
+        };
         problems
-            .error(key.at, message)
-            .help(format!("no space after the colon: `{name}:{port}`"));
+            .error(both, message)
+            .help(format!("no space after the colon: write `{name}:{port}`"));
     } else {
         let help = match nearest(name, keys) {
             Some(near) => format!("did you mean `{near}`?"),
@@ -134,19 +158,37 @@ pub(crate) fn refuse_key<'t>(
 pub(crate) fn text<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
     match &node.value {
         Value::Text(text) if text.trim().is_empty() => {
-            problems.error(node.at, format!("{what} is empty"));
+            problems
+                .error(node.at, format!("{what} is empty"))
+                .help("write something, or remove it");
             None
         }
         Value::Text(text) => Some(text),
         Value::Bool(_) | Value::Int(_) | Value::Number => {
             let written = problems.quote(node.at).to_owned();
-            wrong_kind(node, what, "text", problems)?.help(format!("put it in quotes: \"{written}\""));
+            wrong_kind(node, what, "text", problems)?.help(format!("put it in quotes: write `\"{written}\"`"));
             None
         }
         _ => {
-            wrong_kind(node, what, "text", problems);
+            let help = match &node.value {
+                Value::List(items) if items.len() == 1 => format!("write `{}`", problems.quote(items[0].at)),
+                Value::List(_) => "one value stands here: remove the brackets or dashes".to_owned(),
+                _ => "one value stands here: remove the braces, and what stands before a colon and a space".to_owned(),
+            };
+            let problem = wrong_kind(node, what, "text", problems)?;
+            if !matches!(node.value, Value::Null) {
+                problem.help(help);
+            }
             None
         }
+    }
+}
+
+/// Text, or a number as it is written: for what says more about a number than that it needs quotes.
+pub(crate) fn raw<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<Cow<'n, str>> {
+    match &node.value {
+        Value::Int(_) | Value::Number => Some(Cow::Owned(problems.quote(node.at).to_owned())),
+        _ => text(node, what, problems).map(Cow::Borrowed),
     }
 }
 
@@ -155,7 +197,12 @@ pub(crate) fn flag(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> 
     if let Value::Bool(flag) = node.value {
         return Some(flag);
     }
-    wrong_kind(node, what, "`true` or `false`", problems);
+    let meant = match &node.value {
+        Value::Text(text) if ["yes", "y", "on", "true"].contains(&&*text.to_ascii_lowercase()) => "`true`",
+        Value::Text(text) if ["no", "n", "off", "false"].contains(&&*text.to_ascii_lowercase()) => "`false`",
+        _ => "`true` or `false`",
+    };
+    wrong_kind(node, what, "`true` or `false`", problems)?.help(format!("write {meant}"));
     None
 }
 
@@ -164,11 +211,16 @@ pub(crate) fn integer(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) 
     if let Value::Int(number) = node.value {
         return Some(number);
     }
+    let written = match &node.value {
+        Value::Text(text) => text.to_string(),
+        _ => problems.quote(node.at).to_owned(),
+    };
     let problem = wrong_kind(node, what, "a whole number", problems)?;
-    if let Value::Text(text) = &node.value
-        && text.parse::<i64>().is_ok()
-    {
-        problem.help(format!("remove the quotes: {text}"));
+    let digits = written.trim().trim_start_matches('0');
+    if digits.bytes().all(|byte| byte.is_ascii_digit()) && digits.parse::<i64>().is_ok() {
+        problem.help(format!("write `{digits}`, without quotes or leading zeros"));
+    } else {
+        problem.help("write its digits alone");
     }
     None
 }
@@ -209,13 +261,39 @@ pub(crate) fn list<'n, 't>(
             None
         }
         Value::List(items) => Some(items),
-        Value::Text(_) => {
-            let written = problems.quote(node.at).to_owned();
-            wrong_kind(node, what, "a list", problems)?.help(format!("write `[{written}]`"));
+        Value::Null => {
+            let problem = wrong_kind(node, what, "a list", problems)?;
+            problem.help(match empty {
+                Empty::Fine => "write items below it, each with a dash, or `[]` if there is really none",
+                Empty::Refused => "write items below it, each with a dash, or remove the key",
+            });
+            None
+        }
+        Value::Map(entries) if entries.is_empty() => {
+            let problem = wrong_kind(node, what, "a list", problems)?;
+            problem.help(match empty {
+                Empty::Fine => "write `[]` if there is really none",
+                Empty::Refused => "empty is never \"any\": name at least one, or remove the key",
+            });
             None
         }
         _ => {
-            wrong_kind(node, what, "a list", problems);
+            let written = problems.quote(node.at).trim_end().to_owned();
+            let problem = wrong_kind(node, what, "a list", problems)?;
+            // Several lines are a block, and a bracket before its first line is not enough.
+            problem.help(
+                if written.contains('\n') && matches!(node.value, Value::Text(_)) || written.starts_with('-') {
+                    "begin each item with a dash and a space, all of them indented alike".to_owned()
+                } else if written.contains('\n') {
+                    "put a dash and a space before its first line, and indent the others as far".to_owned()
+                } else if matches!(node.value, Value::Map(_)) && !written.starts_with('{') {
+                    format!("write `[{{{written}}}]`")
+                } else if written.contains(['[', ',']) && !written.starts_with(['"', '\'', '{']) {
+                    format!("write `[\"{written}\"]`")
+                } else {
+                    format!("write `[{written}]`")
+                },
+            );
             None
         }
     }
@@ -256,7 +334,32 @@ fn wrong_kind<'p>(
     };
     let problem = problems.error(node.at, message);
     if matches!(node.value, Value::Null) {
-        problem.help(format!("expected {expected}"));
+        problem.help(format!("write {expected}, or remove it"));
     }
     Some(problem)
 }
+
+/// How what is no map becomes one.
+fn as_map(node: &Node<'_>) -> String {
+    let plain = match &node.value {
+        Value::Text(text) => text.split_once('='),
+        _ => None,
+    };
+    match (&node.value, plain) {
+        (_, Some((key, value))) => format!("write `{{{key}: {value}}}`"),
+        (Value::List(items), None) => match items.first().map(|item| &item.value) {
+            Some(Value::Map(entries)) if entries.len() > 1 => {
+                match entries.first().map(|(key, name)| (&key.value, &name.value)) {
+                    Some((Value::Text(key), Value::Text(name))) => {
+                        format!("write `{name}:` instead of `- {key}: {name}`, and the rest below it, for each item.")
+                    }
+                    _ => NO_DASHES.to_owned(),
+                }
+            }
+            _ => NO_DASHES.to_owned(),
+        },
+        _ => "write `KEY: VALUE` on lines of their own, or `{KEY: VALUE}`.".to_owned(),
+    }
+}
+
+const NO_DASHES: &str = "remove the dashes or brackets, and give each item a key of its own.";

@@ -151,9 +151,7 @@ impl Model<'_> {
                 }
                 AddressClass::Public => {}
             }
-            self.around(address)
-                .iter()
-                .all(|closed| own.is_some_and(|own| closed.contains(own)))
+            self.around(address).is_empty()
         };
         match dialled(ask) {
             Some(address) if !named(address) => Err((6, Reason::ForbiddenAddress)),
