@@ -73,6 +73,12 @@ fn reloads_open_close_and_hand_over_ports() {
     assert_eq!(kept.read_to_end().0, b"");
     let decision = proxy.nth_decision(0);
     assert_eq!(proxy.tunnel(decision.id()).text("end"), "reload");
+    // What was counted stays; what was open is not.
+    let of_trips = [("listener", "trips")];
+    proxy.wait_metric("sluicegate_open_connections", &of_trips, |open| open == 0);
+    assert_eq!(proxy.metric("sluicegate_open_tunnels", &of_trips), 0);
+    let allowed = [("action", "allow"), ("workload", "trips")];
+    assert_eq!(proxy.metric("sluicegate_decisions_total", &allowed), 2);
 }
 
 #[test]
