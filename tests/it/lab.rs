@@ -4,8 +4,10 @@
 
 mod built_in;
 mod clock;
+mod cluster;
 mod guard;
 mod hints;
+mod lock;
 pub mod netns;
 mod transparent;
 

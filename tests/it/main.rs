@@ -26,6 +26,7 @@ mod lab;
 mod lifecycle;
 mod limits;
 mod load;
+mod netpol;
 mod pages;
 mod reload;
 mod resolve;

@@ -164,4 +164,4 @@ pub fn plain(line: String) -> String {
     out
 }
 
-const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_sluicegate");
