@@ -65,7 +65,7 @@ pub struct Listening {
 /// Why the proxy cannot start. Each says what to change.
 #[derive(Debug, Error)]
 pub enum StartError {
-    #[error("listener `{name}` cannot listen on {address}: {cause}")]
+    #[error("listener `{name}` cannot listen on {address}: {cause}; {}", advice(cause))]
     Bind {
         name: String,
         address: SocketAddr,
@@ -348,6 +348,18 @@ fn mode_name(mode: &settings::Mode) -> &'static str {
         settings::Mode::Tls { .. } => "tls",
         settings::Mode::Http { .. } => "http",
         settings::Mode::Tcp { .. } => "tcp",
+    }
+}
+
+/// What to change where a socket cannot be bound.
+fn advice(cause: &io::Error) -> &'static str {
+    match cause.kind() {
+        io::ErrorKind::AddrInUse => "something else listens there: stop it, or give this one another port",
+        io::ErrorKind::AddrNotAvailable => "this host has no such address: bind to one that it has, or to [::]",
+        io::ErrorKind::PermissionDenied => {
+            "ports below 1024 need CAP_NET_BIND_SERVICE, `original: tproxy` needs CAP_NET_ADMIN"
+        }
+        _ => "bind to another address",
     }
 }
 

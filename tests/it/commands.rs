@@ -22,6 +22,8 @@ expect:
   - {deny: https://example.com}
 ";
 
+const NOTHING: &str = "allow: []\n";
+
 /// A directory with files, in which commands are run.
 struct Folder(TempDir);
 
@@ -230,6 +232,34 @@ error: workload `trips` cannot have port 3201: `proxy` listens there
     for command in ["check", "run"] {
         let ended = folder.run(&[command, "-c", "sluicegate.yaml"]);
         assert!(ended.code == 1 && ended.err.starts_with(said), "{ended:?}");
+    }
+}
+
+#[test]
+fn a_socket_that_cannot_be_had_says_what_to_change() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap();
+    for (bind, cause, advice) in [
+        (
+            taken.to_string(),
+            "Address already in use",
+            "give this one another port",
+        ),
+        (
+            "192.0.2.1:0".to_owned(),
+            "Cannot assign requested address",
+            "bind to one that it has",
+        ),
+    ] {
+        let settings = format!(
+            "listeners: [{{name: proxy, mode: explicit, bind: \"{bind}\"}}]\nadmin: {{bind: \"127.0.0.1:0\"}}\n\
+             health: {{bind: \"127.0.0.1:0\"}}\n"
+        );
+        let folder = Folder::with(&[("policy.yaml", NOTHING), ("sluicegate.yaml", &settings)]);
+        let ended = folder.run(&["run", "-c", "sluicegate.yaml"]);
+        assert_eq!(ended.code, 1, "{ended:?}");
+        let line = format!("listener `proxy` cannot listen on {bind}: {cause}");
+        assert!(ended.err.contains(&line) && ended.err.contains(advice), "{ended:?}");
     }
 }
 
