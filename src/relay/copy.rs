@@ -73,59 +73,41 @@ impl Copy {
 
     /// Moves what can be moved. `moved` is told of bytes as soon as the writer has taken them. Ready when the reader
     /// has ended and the writer knows it, and again whenever asked after that; an error is told once.
-    pub(super) fn poll<R, W>(
+    pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
         moved: &mut dyn FnMut(usize),
-    ) -> Poll<Result<(), Failed>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
-        let polled = self.poll_phases(cx, reader, writer, moved);
-        if polled.is_ready() {
-            self.pending = None;
-            self.phase = Phase::Done;
-        }
-        polled
-    }
-
-    fn poll_phases<R, W>(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
-        moved: &mut dyn FnMut(usize),
-    ) -> Poll<Result<(), Failed>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Poll<Result<(), Failed>> {
         if self.phase == Phase::Moving {
-            ready!(self.poll_moving(cx, reader, writer, moved))?;
+            if let Err(failed) = ready!(self.poll_moving(cx, reader, writer, moved)) {
+                return self.end(Err(failed));
+            }
             self.phase = Phase::Ending;
         }
         if self.phase == Phase::Ending && self.shuts_down {
             // A shutdown flushes first: both of TCP (nothing to do) and of TLS (close_notify after all else).
-            ready!(Pin::new(writer).poll_shutdown(cx)).map_err(|_| Failed::Shutdown)?;
+            let shut = ready!(Pin::new(writer).poll_shutdown(cx));
+            return self.end(shut.map_err(|_| Failed::Shutdown));
         }
-        Poll::Ready(Ok(()))
+        self.end(Ok(()))
+    }
+
+    fn end(&mut self, how: Result<(), Failed>) -> Poll<Result<(), Failed>> {
+        self.pending = None;
+        self.phase = Phase::Done;
+        Poll::Ready(how)
     }
 
     /// Ready at the end of the reader's input, with all of it written.
-    fn poll_moving<R, W>(
+    fn poll_moving(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut R,
-        writer: &mut W,
+        reader: &mut (impl AsyncRead + Unpin),
+        writer: &mut (impl AsyncWrite + Unpin),
         moved: &mut dyn FnMut(usize),
-    ) -> Poll<Result<(), Failed>>
-    where
-        R: AsyncRead + Unpin,
-        W: AsyncWrite + Unpin,
-    {
+    ) -> Poll<Result<(), Failed>> {
         let mut allowance = YIELD_AFTER;
         loop {
             ready!(self.poll_write(cx, writer, moved)).map_err(|_| Failed::Write)?;
