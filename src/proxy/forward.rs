@@ -2,6 +2,7 @@
 //! Must not let hyper see what the strict reader has not passed, nor follow, cache or repair anything.
 //! Called by the explicit and the transparent HTTP listeners, and for tunnels that only HTTP rules allow.
 
+mod body;
 mod exchange;
 mod fields;
 
@@ -19,7 +20,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-pub(crate) use self::exchange::Upload;
+pub(crate) use self::body::Passing;
 use self::exchange::{Exchanges, Switched};
 use super::client::Client;
 use super::session::{Case, Connection};

@@ -10,14 +10,14 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::forward::Upload;
+use super::forward::Passing;
 use crate::name::{Host, Port};
 use crate::policy::{Decision, Generation, RuleId};
 
 /// An HTTP/1.1 connection to an upstream.
 #[derive(Debug)]
 pub(crate) struct Upstream {
-    pub(crate) sender: http1::SendRequest<Upload>,
+    pub(crate) sender: http1::SendRequest<Passing>,
     pub(crate) host: Host,
     pub(crate) port: Port,
     pub(crate) address: IpAddr,

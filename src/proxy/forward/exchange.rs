@@ -3,20 +3,19 @@
 //! Called by hyper, one request at a time, with heads that the strict reader has passed.
 
 use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use http_body_util::{Either, Full};
-use hyper::body::{Body, Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::upgrade::Upgraded;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::body::{Passing, Way};
 use super::{Inside, Ready, Scope, fields};
 use crate::name::{Authority, Host, Port};
 use crate::policy::{Ask, Decision, Reason, Seen, Stage};
@@ -31,7 +30,7 @@ use crate::wire::body::Framing;
 use crate::wire::head::{RequestHead, Target};
 
 /// An answer: our own words, or what the upstream says.
-pub(crate) type Answer = Response<Either<Full<Bytes>, Download>>;
+pub(crate) type Answer = Response<Either<Full<Bytes>, Passing>>;
 
 /// The requests of one client connection.
 #[derive(Debug)]
@@ -50,20 +49,6 @@ pub(crate) struct Switched {
     pub(crate) upstream: TcpStream,
     /// What the upstream sent behind its 101.
     pub(crate) early: Bytes,
-}
-
-/// A request body on its way up.
-#[derive(Debug)]
-pub(crate) struct Upload {
-    body: Incoming,
-    exchange: Arc<Exchange>,
-}
-
-/// A response body on its way down.
-#[derive(Debug)]
-pub(crate) struct Download {
-    body: Incoming,
-    exchange: Arc<Exchange>,
 }
 
 /// What both bodies of a request share. Its record leaves when neither moves any more: an upstream may answer early and
@@ -217,10 +202,8 @@ impl Exchanges {
             };
         }
         let mut response = response.map(|body| {
-            Either::Right(Download {
-                body,
-                exchange: Arc::clone(&exchange),
-            })
+            let exchange = Arc::clone(&exchange);
+            Either::Right(Passing::new(Way::Down, body, exchange))
         });
         if !fields::settle_framing(response.headers_mut()) {
             return self.broken(&exchange, id);
@@ -269,7 +252,7 @@ impl Exchanges {
         ask: &Ask,
         head: &RequestHead,
         exchange: &Arc<Exchange>,
-    ) -> Request<Upload> {
+    ) -> Request<Passing> {
         let (mut parts, body) = request.into_parts();
         let whole_server =
             parts.method == Method::OPTIONS && matches!(head.target, Target::Absolute { bare: true, .. });
@@ -305,7 +288,7 @@ impl Exchanges {
             fields::set_upgrade(&mut parts.headers);
         }
         let exchange = Arc::clone(exchange);
-        Request::from_parts(parts, Upload { body, exchange })
+        Request::from_parts(parts, Passing::new(Way::Up, body, exchange))
     }
 
     /// Makes a tunnel of a connection whose upstream granted the upgrade.
@@ -355,78 +338,31 @@ impl Exchanges {
 }
 
 impl Exchange {
+    /// Notes bytes of a body.
+    pub(super) fn moved(&self, way: Way, bytes: usize) {
+        match way {
+            Way::Up => self.tracked.activity.moved_up(bytes),
+            Way::Down => self.tracked.activity.moved_down(bytes),
+        }
+    }
+
+    /// Notes that a body has broken off.
+    pub(super) fn broke_off(&self, way: Way) {
+        match (way, self.findings.stopped()) {
+            (Way::Up, Some(Stop::Body(_))) => self.ended(End::Malformed),
+            (Way::Up, _) => self.ended(End::ClientReset),
+            (Way::Down, _) => {
+                self.ended(End::UpstreamReset);
+                // An answer whose end is the end of the connection would look complete.
+                self.findings.cut_short();
+            }
+        }
+    }
+
     /// Notes how it ended, unless it already has.
-    fn ended(&self, end: End) {
+    pub(super) fn ended(&self, end: End) {
         if let Some(tunnel) = &mut *lock(&self.tunnel) {
             tunnel.ended(end);
-        }
-    }
-}
-
-impl Body for Upload {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.tracked.activity.moved_up(bytes);
-            }
-            Some(Err(_)) => self.exchange.ended(match self.exchange.findings.stopped() {
-                Some(Stop::Body(_)) => End::Malformed,
-                _ => End::ClientReset,
-            }),
-            None => {}
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Body for Download {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        match &frame {
-            Some(Ok(frame)) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.exchange.tracked.activity.moved_down(bytes);
-            }
-            Some(Err(_)) => {
-                self.exchange.ended(End::UpstreamReset);
-                // An answer whose end is the end of the connection would look complete.
-                self.exchange.findings.cut_short();
-            }
-            None => self.exchange.ended(End::Finished),
-        }
-        Poll::Ready(frame)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-impl Drop for Download {
-    fn drop(&mut self) {
-        // hyper does not ask an empty body, or one whose announced length has passed, for its end.
-        if self.body.is_end_stream() {
-            self.exchange.ended(End::Finished);
         }
     }
 }
