@@ -12,6 +12,7 @@ use crate::support::DEADLINE;
 use crate::support::ca::Ca;
 use crate::support::client::{Client, Tls};
 use crate::support::http::Message;
+use crate::support::origin::Origin;
 use crate::support::proxy::Proxy;
 use crate::support::setup::Setup;
 use crate::support::world::Origins;
@@ -37,6 +38,7 @@ fn start(client_ca: Option<&Ca>) -> Lab {
     let proxy = setup
         .listener(json!({"name": "secure", "mode": "explicit", "bind": "127.0.0.1:0", "tls": tls}))
         .set("timeouts.head", json!("2s"))
+        .set("timeouts.half_close", json!("500ms"))
         .start();
     Lab { origins, ca, proxy }
 }
@@ -47,6 +49,37 @@ fn connect(lab: &Lab, config: &Arc<ClientConfig>) -> std::io::Result<(Tls, Messa
     stream.write_all(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n").as_bytes())?;
     let answer = Message::read_head(&mut stream)?.ok_or(std::io::ErrorKind::UnexpectedEof)?;
     Ok((stream, answer))
+}
+
+#[test]
+fn a_client_that_goes_away_ends_its_exchange_over_tls_too() {
+    let lab = start(None);
+    let silent = Origin::start("127.0.0.1:0", |tap| tap.read_to_end(&mut Vec::new()).map(drop));
+    let host = format!("plain.allowed.test:{}", silent.port());
+    lab.proxy.reload(&format!(
+        "allow: [{{to: [\"http://{host}\"], addresses: [127.0.0.0/8]}}]"
+    ));
+    let config = lab.ca.client_config();
+    // A reset, an end of the connection without an end of TLS, and both ends in order.
+    for (number, way) in ["reset", "cut", "closed"].into_iter().enumerate() {
+        let mut stream = Client::connect(lab.proxy.at("secure")).tls(&config, "proxy.test");
+        stream
+            .write_all(format!("GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n\r\n").as_bytes())
+            .unwrap();
+        let id = lab.proxy.nth_decision(number).id().to_owned();
+        match way {
+            "reset" => Client::over(stream.sock).reset(),
+            "cut" => drop(stream.sock),
+            _ => {
+                stream.conn.send_close_notify();
+                stream.flush().unwrap();
+                assert!(stream.read(&mut [0]).is_err());
+            }
+        }
+        silent.expect_end(number);
+        let end = if way == "closed" { "half_closed" } else { "client_reset" };
+        assert_eq!(lab.proxy.tunnel(&id).text("end"), end, "{way}");
+    }
 }
 
 #[test]
