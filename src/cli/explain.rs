@@ -13,7 +13,7 @@ use crate::name::{Host, HostName};
 use crate::net::Resolver;
 use crate::net::resolve::Family;
 use crate::policy::document::destination::{BadDestination, parse_exact};
-use crate::policy::expect::stranger;
+use crate::policy::expect::{Asker, stranger, ways};
 use crate::policy::explain::{Explanation, explain};
 use crate::policy::problem::render_each;
 use crate::policy::yaml::typed::{listed, nearest};
@@ -43,22 +43,34 @@ pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -
             return Exit::Unusable;
         }
     };
-    let question = Question::read(args, &policy, source == PolicySource::Builtin);
-    let question = match question {
-        Ok(question) => question,
+    let questions = match Question::read(args, &policy, source == PolicySource::Builtin) {
+        Ok(questions) => questions,
         Err(problem) => {
             terminal.say(&problem);
             return Exit::Unusable;
         }
     };
-    let mut answer = question.answer(&policy, now);
+    // As in `expect`: allowed is what is allowed on every way in which the workload comes in.
+    let answer = |question: Question| {
+        let answer = question.answer(&policy, now);
+        (question, answer)
+    };
+    let (allowed, denied): (Vec<_>, Vec<_>) = questions
+        .into_iter()
+        .map(answer)
+        .partition(|(_, answer)| answer.allowed);
+    let differ = !allowed.is_empty() && !denied.is_empty();
+    let Some((question, mut answer)) = denied.into_iter().chain(allowed).next() else {
+        terminal.say("--from: nothing comes in as this");
+        return Exit::Unusable;
+    };
+    if differ || question.is_stranger {
+        answer.from.clone_from(&question.called);
+    }
     let resolved = (args.resolve && answer.allowed).then(|| question.resolve(&policy, now, &settings.dns));
     let reachable = resolved
         .as_ref()
         .is_none_or(|resolved| resolved.iter().any(Resolved::is_good));
-    if let Some(stranger) = question.stranger {
-        stranger.clone_into(&mut answer.from);
-    }
     match args.output {
         Output::Text => {
             let mut text = answer.to_string();
@@ -86,8 +98,10 @@ pub(super) fn explain_destination(args: &ExplainArgs, terminal: &mut Terminal) -
 /// Who asks for what.
 struct Question {
     source: Source,
-    /// What to call a source that nobody named.
-    stranger: Option<&'static str>,
+    /// What to call it, where that is not clear.
+    called: String,
+    /// Nobody named it.
+    is_stranger: bool,
     ask: Ask,
     /// What the client shows first, unless nothing is looked at.
     seen: Seen,
@@ -96,7 +110,8 @@ struct Question {
 }
 
 impl Question {
-    fn read(args: &ExplainArgs, policy: &Policy, is_builtin: bool) -> Result<Self, String> {
+    /// The question, for each way in which who asks comes in.
+    fn read(args: &ExplainArgs, policy: &Policy, is_builtin: bool) -> Result<Vec<Self>, String> {
         let (scheme, host, port) = parse_exact(&args.destination).map_err(|bad| said(&args.destination, bad))?;
         let mut ask = Ask::new(host, port);
         if let Host::Address(address) = ask.host {
@@ -113,19 +128,21 @@ impl Question {
             Scheme::Tcp if args.sni.is_some() => Seen::Hello { sni, ech: false },
             Scheme::Tcp => Seen::Other,
         };
-        let (source, stranger) = source(args.from.as_deref(), policy, is_builtin)?;
-        Ok(Self {
-            source,
-            stranger,
-            ask,
-            seen,
+        let (is_stranger, askers) = askers(args.from.as_deref(), &ask.host, policy, is_builtin)?;
+        let questions = askers.into_iter().map(|asker| Self {
+            source: asker.source,
+            called: asker.shown,
+            is_stranger,
+            ask: ask.clone(),
+            seen: seen.clone(),
             shown: args.sni.is_some(),
-        })
+        });
+        Ok(questions.collect())
     }
 
     fn answer(&self, policy: &Policy, now: Timestamp) -> Explanation {
         let mut answer = self.judge(policy, now);
-        if self.stranger.is_some() && answer.reason == Reason::NoRuleForSource {
+        if self.is_stranger && answer.reason == Reason::NoRuleForSource {
             // Rules keep this host for others, and there is nobody here whom an entry could name.
             answer.suggestion = None;
         }
@@ -235,40 +252,36 @@ fn lookup(name: &HostName, dns: &settings::Dns) -> Result<Vec<IpAddr>, String> {
     })
 }
 
-/// The source that `--from` names. Without it: the clients that the built-in policy is for, or one that no rule names.
-fn source(from: Option<&str>, policy: &Policy, is_builtin: bool) -> Result<(Source, Option<&'static str>), String> {
+/// Who `--from` names, by each way in which it comes in. Without it: the clients that the built-in policy is for, or
+/// one that no rule names, which is what the first part says.
+fn askers(from: Option<&str>, host: &Host, policy: &Policy, is_builtin: bool) -> Result<(bool, Vec<Asker>), String> {
+    let at = |address: IpAddr, shown: &str| {
+        let (shown, source) = (shown.to_owned(), Source::at(address));
+        vec![Asker { shown, source }]
+    };
     let Some(from) = from else {
         return Ok(if is_builtin {
-            (Source::at(Ipv4Addr::LOCALHOST.into()), None)
+            (false, at(Ipv4Addr::LOCALHOST.into(), "this host"))
         } else {
             let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-            (
-                Source::at(address),
-                Some("a client that no rule names (--from says who)"),
-            )
+            (true, at(address, "a client that no rule names (--from says who)"))
         });
     };
     if let Ok(address) = from.parse() {
-        return Ok((Source::at(address), None));
+        return Ok((false, at(address, from)));
     }
-    let Some(workload) = policy.workload(from) else {
-        let names: Vec<_> = policy.workloads().iter().map(|workload| &*workload.name).collect();
-        let known = match nearest(from, &names) {
-            Some(near) => format!("did you mean `{near}`?"),
-            None if names.is_empty() => "the policy has no workloads; write an address".to_owned(),
-            None => format!("write an address, or one of the workloads {}", listed(&names)),
-        };
-        return Err(format!(
-            "--from: `{from}` is neither an address nor a workload of the policy; {known}"
-        ));
+    if let Some(askers) = ways(policy, from, host) {
+        return Ok((false, askers));
+    }
+    let names: Vec<_> = policy.workloads().iter().map(|workload| &*workload.name).collect();
+    let known = match nearest(from, &names) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if names.is_empty() => "the policy has no workloads; write an address".to_owned(),
+        None => format!("write an address, or one of the workloads {}", listed(&names)),
     };
-    let source = if let (None, Some(range)) = (workload.port, workload.cidrs.first()) {
-        Source::at(range.addr())
-    } else {
-        let address = stranger(policy).unwrap_or(Ipv4Addr::UNSPECIFIED.into());
-        Source::through(address, Arc::clone(&workload.name))
-    };
-    Ok((source, None))
+    Err(format!(
+        "--from: `{from}` is neither an address nor a workload of the policy; {known}"
+    ))
 }
 
 fn sni(text: &str) -> Result<HostName, String> {

@@ -42,12 +42,20 @@ pub(super) fn run(expectations: &[At<Expectation>], policy: &Policy, problems: &
     }
 }
 
+/// Every way in which a workload comes in, as far as it matters to a host: through its port, and from each stretch of
+/// its ranges that rules treat alike. `None`: there is no such workload.
+pub(crate) fn ways(policy: &Policy, workload: &str, host: &Host) -> Option<Vec<Asker>> {
+    let workload = policy.workload(workload)?;
+    let testers = Testers::of(policy);
+    Some(testers.ways(workload, &testers.samples(host)))
+}
+
 /// One way in which a test can be asked.
 #[derive(Clone)]
-struct Asker {
-    /// For the message: `trips`, `trips from 10.1.0.0`, `10.1.2.3`.
-    shown: String,
-    source: Source,
+pub(crate) struct Asker {
+    /// For the message: `trips`, `trips at 10.1.0.0`, `10.1.2.3`.
+    pub(crate) shown: String,
+    pub(crate) source: Source,
 }
 
 /// The last word of the gate, and after what it came.

@@ -143,6 +143,11 @@ impl Case {
         }
     }
 
+    /// No entry of the policy would help with what was asked last, so none is suggested.
+    pub(crate) fn suggest_nothing(&mut self) {
+        self.ask = None;
+    }
+
     /// Asks the gate, with the policy in force now.
     pub(crate) fn judge(&mut self, ask: Ask) -> Decision {
         self.tracked.ask(ask.clone());

@@ -9,7 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::policy::{Problem, Severity, SourceText};
+use crate::policy::{Problem, Severity, SourceText, Span};
 
 /// The files of a set, and what kept the others from being read.
 #[derive(Debug, Default)]
@@ -126,9 +126,18 @@ impl Set {
                 text: text.into(),
             })),
             Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let line = error.as_bytes().iter().take(at).filter(|byte| **byte == b'\n').count() + 1;
-                self.problem(path, &format!("line {line} is not UTF-8"), "save the file as UTF-8");
+                // Up to there the text is the same, and the place is shown in it.
+                let start = error.utf8_error().valid_up_to();
+                let text = String::from_utf8_lossy(error.as_bytes()).into_owned();
+                self.problem(path, "this is not UTF-8", "save the file as UTF-8");
+                if let Some(problem) = self.read.problems.last_mut() {
+                    let end = start + char::REPLACEMENT_CHARACTER.len_utf8();
+                    problem.span = Some(Span { start, end });
+                }
+                self.read.texts.push(SourceText {
+                    name: name(path),
+                    text: text.into(),
+                });
                 Ok(None)
             }
         }
@@ -222,7 +231,9 @@ mod tests {
             "dangling.yaml",
         ];
         let read = read(&names.map(path));
-        assert_eq!(read.texts.len(), 1, "what can be read is there");
+        assert_eq!(read.texts.len(), 2, "what can be read is there, and what is quoted");
+        let shown = crate::policy::render(&read.problems, &read.texts, false);
+        assert!(shown.contains("latin1.yaml:2:6\n"), "{shown}");
         let said: Vec<_> = read
             .problems
             .iter()
@@ -236,7 +247,7 @@ mod tests {
                 (&*full("missing.yaml"), "there is no such file or directory"),
                 (&*full("empty"), "this directory holds no policy file"),
                 (&*full("folder/inner.yaml"), "this is not a regular file"),
-                (&*full("latin1.yaml"), "line 2 is not UTF-8"),
+                (&*full("latin1.yaml"), "this is not UTF-8"),
                 (&*full("again.yaml"), &*same),
                 (&*full("dangling.yaml"), "there is no such file or directory"),
             ]

@@ -112,7 +112,7 @@ error: a `*` begins an alias in YAML, so this is not a wildcard
 2 |   - *.example.com
   |     ^^^^^^^^^^^^^ needs quotes
   |
-  = help: quote patterns that start with `*`: \"*.example.com\"
+  = help: write `\"*.example.com\"`: patterns that start with `*` need quotes
 ";
     assert!(ended.err.starts_with(start), "{}", ended.err);
 
@@ -392,6 +392,32 @@ denied: api.stripe.com:443 from a client that no rule names (--from says who)
     assert_eq!(
         line(&["--from", "10.9.9.9", "api.stripe.com"]),
         "    - {from: [\"10.9.9.9/32\"], to: [api.stripe.com]}"
+    );
+}
+
+/// The same answer as `expect`: a workload with a port and ranges comes in both ways.
+#[test]
+fn explain_asks_on_every_way_in() {
+    let policy = "workloads: {both: {port: 3299, cidrs: [10.1.0.0/16]}}\nallow:\n  - {from: [both], to: [a.example.com]}\n\
+                  deny:\n  - {from: [10.1.9.0/24], to: [a.example.com]}\n";
+    let folder = Folder::with(&[("policy.yaml", policy)]);
+    let ended = folder.run(&["explain", "--from", "both", "a.example.com"]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended
+            .out
+            .starts_with("denied: a.example.com:443 from both at 10.1.9.0\n"),
+        "{}",
+        ended.out
+    );
+    let tested = format!("{policy}expect:\n  - {{from: both, allow: a.example.com}}\n");
+    let folder = Folder::with(&[("policy.yaml", &tested)]);
+    let ended = folder.run(&["check", "--policy", "policy.yaml"]);
+    assert!(
+        ended.code == 1 && ended.err.contains("both at 10.1.9.0"),
+        "{}{}",
+        ended.out,
+        ended.err
     );
 }
 

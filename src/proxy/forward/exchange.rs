@@ -138,7 +138,10 @@ impl Exchanges {
                         Some("the Host field names another port than the connection's"),
                     ));
                 }
-                Err((decision.reason, None))
+                case.suggest_nothing();
+                let detail =
+                    "the Host field names another port than the connection's, and only that one is reached here";
+                Err((decision.reason, Some(detail)))
             }
             (Scope::Inside(inside), _, Some(Authority { host, port })) => {
                 if *host != inside.host || port.is_some_and(|port| port != inside.port) {
