@@ -10,6 +10,7 @@ mod object;
 mod plan;
 mod proxy_lock;
 mod selector;
+mod service_ports;
 
 use std::net::SocketAddr;
 
@@ -25,6 +26,8 @@ pub use plan::Plan;
 pub enum What {
     /// What closes namespaces, and what opens the ways that the policy names.
     NetworkPolicies,
+    /// The ports of workloads, as a patch for the proxy's Service.
+    ServicePorts,
 }
 
 /// What the objects must agree with.
@@ -49,12 +52,18 @@ pub struct ProxyPorts {
 
 impl What {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 1] = [Self::NetworkPolicies];
+    pub const ALL: [Self; 2] = [Self::NetworkPolicies, Self::ServicePorts];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NetworkPolicies => "network-policies",
+            Self::ServicePorts => "service-ports",
         }
+    }
+
+    /// Whether its files hold whole objects, which a kustomization lists; a patch needs the object that it is for.
+    const fn is_whole(self) -> bool {
+        !matches!(self, Self::ServicePorts)
     }
 }
 
@@ -63,15 +72,22 @@ impl What {
 pub fn generate(what: Option<What>, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> Vec<File> {
     let plan = Plan::of(inputs.document, problems);
     let kinds = what.as_ref().map_or(&What::ALL[..], std::slice::from_ref);
-    let mut files = Vec::new();
+    let (mut files, mut patches) = (Vec::new(), Vec::new());
     for kind in kinds {
-        files.extend(match kind {
+        let made = match kind {
             What::NetworkPolicies => network_policies(&plan, inputs, problems),
-        });
+            What::ServicePorts => vec![service_ports::file(&plan)],
+        };
+        if kind.is_whole() {
+            files.extend(made);
+        } else {
+            patches.extend(made);
+        }
     }
     if what.is_none() {
         files.push(File::kustomization(&files));
     }
+    files.extend(patches);
     files
 }
 

@@ -102,6 +102,8 @@ pub(super) enum Generated {
     All,
     /// NetworkPolicies: nothing in or out but what the policy names
     NetworkPolicies,
+    /// A patch for the proxy's Service: the ports of workloads
+    ServicePorts,
 }
 
 /// Where settings and policy come from.

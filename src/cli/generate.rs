@@ -122,6 +122,7 @@ impl Generated {
         match self {
             Self::All => None,
             Self::NetworkPolicies => Some(What::NetworkPolicies),
+            Self::ServicePorts => Some(What::ServicePorts),
         }
     }
 }

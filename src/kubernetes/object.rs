@@ -57,7 +57,11 @@ impl File {
         };
         Self {
             path: "kustomization.yaml".to_owned(),
-            header: vec!["Everything that `sluicegate generate all` wrote beside this file.".to_owned()],
+            header: vec![
+                "What `sluicegate generate all` wrote beside this file, for `kubectl apply -k`. Patches are not in the list:"
+                    .to_owned(),
+                "they belong into the kustomization of what they change.".to_owned(),
+            ],
             objects: vec![Object::of(&list)],
         }
     }

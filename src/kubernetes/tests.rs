@@ -3,6 +3,7 @@
 //! Called by every test run.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -17,18 +18,19 @@ fn the_golden_files_hold() {
     let mut differences = String::new();
     for engine in ["cilium", "calico", "azure-npm"] {
         let text = policy().replace("engine: cilium", &format!("engine: {engine}"));
-        let files = generated(&text).unwrap();
-        let directory = golden().join(engine);
-        let mut paths = BTreeSet::new();
-        for file in &files {
-            differences += &compare(&directory.join(&file.path), &file.yaml().unwrap());
-            paths.insert(directory.join(&file.path));
-        }
-        let stale: Vec<_> = walk(&directory)
-            .into_iter()
-            .filter(|path| !paths.contains(path))
-            .collect();
-        assert!(stale.is_empty(), "nothing generates {stale:?}");
+        differences += &compare_all(&golden().join(engine), &text);
+    }
+    assert!(differences.is_empty(), "{differences}");
+}
+
+/// What the overlays of `deploy/` hold was generated from their own policy.
+#[test]
+fn the_overlays_are_up_to_date() {
+    let mut differences = String::new();
+    for overlay in ["aks", "kind"] {
+        let overlay = root().join("deploy/overlays").join(overlay);
+        let text = fs::read_to_string(overlay.join("policy.yaml")).unwrap();
+        differences += &compare_all(&overlay.join("generated"), &text);
     }
     assert!(differences.is_empty(), "{differences}");
 }
@@ -207,7 +209,25 @@ fn policy() -> String {
 }
 
 fn golden() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/kubernetes")
+    root().join("tests/golden/kubernetes")
+}
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Everything that a policy generates, and nothing else, stands in a directory.
+fn compare_all(directory: &Path, text: &str) -> String {
+    let mut differences = String::new();
+    let mut paths = BTreeSet::new();
+    for file in generated(text).unwrap_or_else(|problems| panic!("{problems}")) {
+        differences += &compare(&directory.join(&file.path), &file.yaml().unwrap());
+        paths.insert(directory.join(&file.path));
+    }
+    for stale in walk(directory).iter().filter(|path| !paths.contains(*path)) {
+        let _ = writeln!(differences, "nothing generates {}", stale.display());
+    }
+    differences
 }
 
 fn compare(path: &Path, text: &str) -> String {
