@@ -9,6 +9,7 @@ mod guard;
 mod hints;
 mod lock;
 pub mod netns;
+mod rolling;
 mod transparent;
 
 use std::net::{IpAddr, SocketAddr};

@@ -320,6 +320,7 @@ fn model(engine: Engine) -> World {
             pod("dns", "kube-system", &[("k8s-app", "kube-dns")], 53),
             pod("proxy", "sluicegate", &[("app.kubernetes.io/name", "sluicegate")], 40),
             pod("proxy2", "sluicegate", &[("app.kubernetes.io/name", "sluicegate")], 41),
+            pod("proxy3", "sluicegate", &[("app.kubernetes.io/name", "sluicegate")], 42),
         ],
         nodes: [NODE, OTHER_NODE].map(|node| node.parse().unwrap()).into(),
         api_server: vec![API_SERVER.parse().unwrap()],
