@@ -2,10 +2,12 @@
 //! Must not decide who may reach what, that is the gate's; nor write text templates: every object is a checked type.
 //! Called by `generate`.
 
+mod admission;
 mod cilium;
 mod edges;
 mod engine;
 mod namespace_lock;
+mod namespaces;
 mod object;
 mod plan;
 mod proxy_lock;
@@ -18,7 +20,7 @@ use crate::policy::Policy;
 use crate::policy::document::Document;
 use crate::policy::problem::Problems;
 
-pub use object::{File, Object};
+pub use object::{File, Form, Object};
 pub use plan::Plan;
 
 /// One kind of output.
@@ -28,6 +30,10 @@ pub enum What {
     NetworkPolicies,
     /// The ports of workloads, as a patch for the proxy's Service.
     ServicePorts,
+    /// The locked namespaces themselves.
+    Namespaces,
+    /// What the API server refuses.
+    Admission,
 }
 
 /// What the objects must agree with.
@@ -52,18 +58,20 @@ pub struct ProxyPorts {
 
 impl What {
     /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 2] = [Self::NetworkPolicies, Self::ServicePorts];
+    pub const ALL: [Self; 4] = [
+        Self::NetworkPolicies,
+        Self::ServicePorts,
+        Self::Namespaces,
+        Self::Admission,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::NetworkPolicies => "network-policies",
             Self::ServicePorts => "service-ports",
+            Self::Namespaces => "namespaces",
+            Self::Admission => "admission",
         }
-    }
-
-    /// Whether its files hold whole objects, which a kustomization lists; a patch needs the object that it is for.
-    const fn is_whole(self) -> bool {
-        !matches!(self, Self::ServicePorts)
     }
 }
 
@@ -72,22 +80,18 @@ impl What {
 pub fn generate(what: Option<What>, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> Vec<File> {
     let plan = Plan::of(inputs.document, problems);
     let kinds = what.as_ref().map_or(&What::ALL[..], std::slice::from_ref);
-    let (mut files, mut patches) = (Vec::new(), Vec::new());
+    let mut files = Vec::new();
     for kind in kinds {
-        let made = match kind {
+        files.extend(match kind {
             What::NetworkPolicies => network_policies(&plan, inputs, problems),
             What::ServicePorts => vec![service_ports::file(&plan)],
-        };
-        if kind.is_whole() {
-            files.extend(made);
-        } else {
-            patches.extend(made);
-        }
+            What::Namespaces => namespaces::files(&plan, problems),
+            What::Admission => vec![admission::file(&plan, problems)],
+        });
     }
     if what.is_none() {
         files.push(File::kustomization(&files));
     }
-    files.extend(patches);
     files
 }
 

@@ -104,6 +104,10 @@ pub(super) enum Generated {
     NetworkPolicies,
     /// A patch for the proxy's Service: the ports of workloads
     ServicePorts,
+    /// The locked namespaces: Pod Security, no tokens, quota and limits
+    Namespaces,
+    /// Admission policies: no root, and no hands on the lock but its owners'
+    Admission,
 }
 
 /// Where settings and policy come from.

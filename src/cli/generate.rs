@@ -83,7 +83,7 @@ fn files(
 fn texts(files: &[File], terminal: &mut Terminal) -> Option<Vec<String>> {
     let mut texts = Vec::new();
     for file in files {
-        match file.yaml() {
+        match file.text() {
             Ok(text) => texts.push(text),
             Err(error) => {
                 terminal.say(&format!("error: {}: {error}", file.path));
@@ -123,6 +123,8 @@ impl Generated {
             Self::All => None,
             Self::NetworkPolicies => Some(What::NetworkPolicies),
             Self::ServicePorts => Some(What::ServicePorts),
+            Self::Namespaces => Some(What::Namespaces),
+            Self::Admission => Some(What::Admission),
         }
     }
 }

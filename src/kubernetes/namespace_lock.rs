@@ -5,7 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cilium::{self, Entity, Protocol};
-use super::object::{File, Object};
+use super::object::{File, Form, Object};
 use super::plan::{Namespace, Plan, Pods};
 use super::selector::{self, Subject, block, default_deny, tcp, udp_and_tcp, way_out};
 use super::{ProxyPorts, edges, engine};
@@ -37,6 +37,7 @@ pub(super) fn file(
         path: format!("network-policies/{}.yaml", namespace.name),
         header: engine::header(&format!("The lock of the namespace {}.", namespace.name), engine),
         objects,
+        form: Form::Applied,
     }
 }
 

@@ -21,6 +21,18 @@ pub struct File {
     pub header: Vec<String>,
     /// Each is a YAML document of its own.
     pub objects: Vec<Object>,
+    pub form: Form,
+}
+
+/// What a file is to its reader.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// Objects that `kubectl apply` takes.
+    Applied,
+    /// YAML for other tools; the kustomization does not list it.
+    Aside,
+    /// One value as JSON, which has no comments.
+    Json,
 }
 
 /// The list by which `kubectl apply -k` finds the files.
@@ -50,28 +62,39 @@ impl Object {
 impl File {
     /// A kustomization that takes in all of the others.
     pub(super) fn kustomization(files: &[Self]) -> Self {
+        let applied = files.iter().filter(|file| file.form == Form::Applied);
         let list = Kustomization {
             api_version: "kustomize.config.k8s.io/v1beta1",
             kind: "Kustomization",
-            resources: files.iter().map(|file| &*file.path).collect(),
+            resources: applied.map(|file| &*file.path).collect(),
         };
         Self {
             path: "kustomization.yaml".to_owned(),
-            header: vec![
-                "What `sluicegate generate all` wrote beside this file, for `kubectl apply -k`. Patches are not in the list:"
-                    .to_owned(),
-                "they belong into the kustomization of what they change.".to_owned(),
-            ],
+            header: [
+                "What `sluicegate generate all` wrote beside this file, for `kubectl apply -k`. What is not in the list, such as",
+                "a patch, belongs into other kustomizations; each file says into which.",
+                "Never `kubectl delete -k`: it would delete the namespaces with everything in them. Each file says how to",
+                "remove what it holds.",
+            ]
+            .map(str::to_owned)
+            .into(),
             objects: vec![Object::of(&list)],
+            form: Form::Aside,
         }
     }
 
-    /// The text: the header as comments, then each object as a YAML document.
+    /// The text: the header as comments, then each object as a YAML document; or the JSON.
     ///
     /// # Errors
     /// Only for values that YAML cannot hold; none of our types has one.
-    pub fn yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
+    pub fn text(&self) -> Result<String, serde_saphyr::ser::Error> {
         let mut text = String::new();
+        if self.form == Form::Json {
+            for object in &self.objects {
+                let _ = writeln!(text, "{:#}", object.0);
+            }
+            return Ok(text);
+        }
         for line in &self.header {
             let _ = writeln!(text, "{}", format!("# {line}").trim_end());
         }
@@ -92,6 +115,23 @@ pub(super) fn metadata(namespace: &str, name: impl Into<String>, purpose: impl I
         labels: Some(managed()),
         annotations: Some(BTreeMap::from([(PURPOSE.to_owned(), purpose.into())])),
         ..ObjectMeta::default()
+    }
+}
+
+/// The same for an object that stands in no namespace.
+pub(super) fn cluster_metadata(name: impl Into<String>, purpose: impl Into<String>) -> ObjectMeta {
+    ObjectMeta {
+        namespace: None,
+        ..metadata("", name, purpose)
+    }
+}
+
+/// Metadata of an object that was there before, or that holds more than ours: no command that removes what was
+/// generated may find it.
+pub(super) fn unmanaged(metadata: ObjectMeta) -> ObjectMeta {
+    ObjectMeta {
+        labels: None,
+        ..metadata
     }
 }
 

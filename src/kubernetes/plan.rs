@@ -89,6 +89,12 @@ impl<'d> Plan<'d> {
         engine
     }
 
+    /// Of Kubernetes 1.x, where the policy file says it.
+    pub(super) fn minor_version(&self) -> Option<u16> {
+        let version = self.cluster.kubernetes.as_ref()?;
+        version.value.split('.').nth(1)?.parse().ok()
+    }
+
     /// Whether generated policies close a namespace.
     pub(super) fn is_locked(&self, namespace: &str) -> bool {
         self.locked.iter().any(|locked| locked.name == namespace)

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 
-use super::object::{File, Object};
+use super::object::{File, Form, Object};
 use super::plan::{Plan, Pods};
 use super::selector::{self, Subject, block, default_deny, namespace, tcp, tcp_range, udp_and_tcp, way_in, way_out};
 use super::{Inputs, ProxyPorts, engine};
@@ -29,6 +29,7 @@ pub(super) fn file(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>, problems
         path: format!("network-policies/{name}.yaml"),
         header: engine::header(&format!("The lock of the proxy's own namespace, {name}."), engine),
         objects,
+        form: Form::Applied,
     }
 }
 

@@ -167,4 +167,4 @@ fn matching(labels: &Labels) -> LabelSelector {
 }
 
 /// Set by the API server on every namespace, and not to be changed.
-const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";
+pub(super) const NAMESPACE_NAME: &str = "kubernetes.io/metadata.name";

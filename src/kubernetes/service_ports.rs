@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::{Service, ServicePort, ServiceSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
-use super::object::{File, Object};
+use super::object::{File, Form, Object};
 use super::plan::Plan;
 
 /// A patch for the proxy's Service.
@@ -48,5 +48,6 @@ pub(super) fn file(plan: &Plan<'_>) -> File {
             ),
         ],
         objects: vec![Object::of(&service)],
+        form: Form::Aside,
     }
 }

@@ -2,6 +2,8 @@
 //! Must not compare with anything that the generators made in the same run. `UPDATE_GOLDEN=1` writes the files anew.
 //! Called by every test run.
 
+mod admission;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -74,6 +76,27 @@ fn an_edge_is_two_policies() {
     );
 }
 
+/// A system namespace more is one name in two rules; a quota is one object; who owns the lock stands in every rule.
+#[test]
+fn facts_of_the_lock_stand_where_they_matter() {
+    let text = policy();
+    assert_eq!(
+        removed(&text, &text.replace("quota: {pods: \"50\", requests.cpu: \"8\"}, ", "")),
+        ["api/sluicegate-quota"]
+    );
+    let changed = text.replace("[kube-system, gatekeeper-system]", "[kube-system]");
+    assert_eq!(
+        altered(&text, &changed),
+        ["sluicegate-no-root", "sluicegate-cluster-policies"]
+    );
+    let changed = text.replace("owners: [platform-admins, ", "owners: [");
+    let policies = objects(&text);
+    let policies = policies
+        .iter()
+        .filter(|object| object.value()["kind"] == "ValidatingAdmissionPolicy");
+    assert_eq!(altered(&text, &changed).len(), policies.count() - 1, "all but no-root");
+}
+
 /// Every edge may be written from either end.
 #[test]
 fn called_by_is_calls_from_the_other_end() {
@@ -126,6 +149,48 @@ fn what_cannot_be_generated_is_said() {
             "would lock the namespace `geo`",
         ),
         ("    pods: {app: trips}\n", "", "`namespace` without `pods`"),
+        (
+            "  owners: [platform-admins, \"system:serviceaccount:flux-system:kustomize-controller\"]\n",
+            "",
+            "nobody could change",
+        ),
+        (
+            "owners: [platform-admins",
+            "owners: [\"system:authenticated\"",
+            "`system:authenticated` is everybody",
+        ),
+        (
+            "serviceaccount:flux-system:",
+            "serviceaccount:api:",
+            "lives in the locked namespace `api`",
+        ),
+        (
+            "owners: [platform-admins",
+            "owners: [\"system:serviceaccounts:geo\"",
+            "lives in the locked namespace `geo`",
+        ),
+        (
+            "[kube-system, gatekeeper-system]",
+            "[gatekeeper-system]",
+            "`kube-system` is not among",
+        ),
+        (
+            "[kube-system, gatekeeper-system]",
+            "[kube-system, api]",
+            "`api` is locked",
+        ),
+        (
+            "[kube-system, gatekeeper-system]",
+            "[kube-system, sluicegate]",
+            "`sluicegate` is the proxy's own",
+        ),
+        (
+            "kubernetes: \"1.35\"",
+            "kubernetes: \"1.29\"",
+            "Kubernetes 1.29 has no ValidatingAdmissionPolicy",
+        ),
+        ("limits: {cpu: 500m", "limits: {pods: 5", "no limit for `pods`"),
+        ("  api: {quota", "  apo: {quota", "`apo` is not locked"),
     ] {
         let text = policy().replace(from, to);
         assert_ne!(text, policy(), "{from} is not in the policy");
@@ -135,21 +200,33 @@ fn what_cannot_be_generated_is_said() {
     }
 }
 
+/// What is there before and no longer after, where nothing else changes.
 fn removed(before: &str, after: &str) -> Vec<String> {
+    let (lost, gained) = changes(before, after);
+    assert!(gained.is_empty(), "{gained:?}");
+    lost
+}
+
+/// What says something else, where nothing comes and nothing goes.
+fn altered(before: &str, after: &str) -> Vec<String> {
+    let (lost, gained) = changes(before, after);
+    assert_eq!(lost, gained);
+    lost
+}
+
+fn changes(before: &str, after: &str) -> (Vec<String>, Vec<String>) {
     assert_ne!(before, after);
     let (before, after) = (objects(before), objects(after));
-    let gained: Vec<_> = after.iter().filter(|object| !before.contains(object)).collect();
-    assert!(gained.is_empty(), "{gained:?}");
+    let gained = after.iter().filter(|object| !before.contains(object));
     let lost = before.iter().filter(|object| !after.contains(object));
-    let name = |object: &&Object| {
+    let name = |object: &Object| {
         let metadata = &object.value()["metadata"];
-        format!(
-            "{}/{}",
-            metadata["namespace"].as_str().unwrap(),
-            metadata["name"].as_str().unwrap()
-        )
+        let name = metadata["name"].as_str().unwrap();
+        metadata["namespace"]
+            .as_str()
+            .map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
     };
-    lost.map(|object| name(&object)).collect()
+    (lost.map(name).collect(), gained.map(name).collect())
 }
 
 fn objects(text: &str) -> Vec<Object> {
@@ -159,7 +236,7 @@ fn objects(text: &str) -> Vec<Object> {
 
 fn all(text: &str) -> Vec<String> {
     let files = generated(text).unwrap_or_else(|problems| panic!("{problems}"));
-    files.iter().map(|file| file.yaml().unwrap()).collect()
+    files.iter().map(|file| file.text().unwrap()).collect()
 }
 
 fn problems(text: &str) -> String {
@@ -221,7 +298,7 @@ fn compare_all(directory: &Path, text: &str) -> String {
     let mut differences = String::new();
     let mut paths = BTreeSet::new();
     for file in generated(text).unwrap_or_else(|problems| panic!("{problems}")) {
-        differences += &compare(&directory.join(&file.path), &file.yaml().unwrap());
+        differences += &compare(&directory.join(&file.path), &file.text().unwrap());
         paths.insert(directory.join(&file.path));
     }
     for stale in walk(directory).iter().filter(|path| !paths.contains(*path)) {
