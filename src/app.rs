@@ -97,7 +97,7 @@ impl App {
         let texts = compiled.texts.clone();
         let (state, watch) = source.start(compiled, now);
         let metrics = Metrics::new(now);
-        metrics.policy_in_force(state.policy().generation(), now);
+        metrics.policy_in_force(&state.policy(), now);
         let telemetry = Telemetry::to_stdout(&settings.log, metrics).map_err(|cause| {
             vec![StartError::System {
                 what: "standard output",

@@ -9,6 +9,7 @@ pub mod compiled;
 pub mod document;
 pub(crate) mod expect;
 pub mod explain;
+mod fingerprint;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;

@@ -231,8 +231,9 @@ impl Adopt for Serving {
     fn loaded(&mut self, outcome: Outcome) {
         let metrics = self.0.proxy.telemetry.metrics();
         match outcome {
-            Outcome::Accepted(generation) => {
-                metrics.policy_in_force(generation, self.0.proxy.state.since());
+            Outcome::Accepted(_) => {
+                let state = &self.0.proxy.state;
+                metrics.policy_in_force(&state.policy(), state.since());
                 metrics.reload_accepted();
             }
             Outcome::Refused(_) => metrics.reload_refused(),

@@ -50,11 +50,11 @@ pub(super) async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: Cancellat
             () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
         }
         next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans);
-        let mode = proxy.state.policy().mode();
-        proxy
-            .telemetry
-            .metrics()
-            .mode(matches!(mode, Mode::Report { until } if Timestamp::now() < until));
+        let until = match proxy.state.policy().mode() {
+            Mode::Report { until } if Timestamp::now() < until => Some(until),
+            Mode::Report { .. } | Mode::Enforce => None,
+        };
+        proxy.telemetry.metrics().mode(until);
     }
 }
 

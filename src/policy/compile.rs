@@ -12,6 +12,7 @@ use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
 use super::document::{self, AllowRule, Checks, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
+use super::fingerprint::fingerprint;
 use super::presets::{self, MissingFact, Preset, Row, Way};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
@@ -50,7 +51,7 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
         compiler.deny(entry);
     }
     compiler.api_server(&document.workloads);
-    let files = compiler.problems.texts().iter();
+    let texts = compiler.problems.texts();
     let parts = Parts {
         workloads: document
             .workloads
@@ -59,7 +60,8 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
             .collect(),
         mode,
         closed,
-        files: files.map(|text| Arc::clone(&text.name)).collect(),
+        files: texts.iter().map(|text| Arc::clone(&text.name)).collect(),
+        fingerprint: fingerprint(texts),
         rules: compiler.rules,
     };
     Compiled {

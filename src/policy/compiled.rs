@@ -26,6 +26,8 @@ pub struct Parts {
     pub closed: Vec<IpNet>,
     /// Names of the files, in order.
     pub files: Vec<Arc<str>>,
+    /// Of the contents of the files: the same number in every replica that holds the same ones.
+    pub fingerprint: u64,
 }
 
 /// A workload as far as the gate can recognise it.
@@ -125,6 +127,11 @@ impl Policy {
 
     pub fn workload(&self, name: &str) -> Option<&Workload> {
         self.parts.workloads.get(*self.by_name.get(name)?)
+    }
+
+    /// Of the contents of the files, at most 48 bits.
+    pub fn fingerprint(&self) -> u64 {
+        self.parts.fingerprint
     }
 
     pub fn files(&self) -> &[Arc<str>] {

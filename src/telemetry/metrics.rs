@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 
 use super::record::{DecisionRecord, End};
-use crate::policy::{Generation, Reason};
+use crate::policy::{Policy, Reason};
 
 mod exporter;
 mod labels;
@@ -22,8 +22,8 @@ mod table;
 use exporter::{counter, gauge, histogram, label, recorder, sorted};
 pub use labels::{ConnectResult, DnsResult, Limit};
 use table::{
-    AGE, BUILD, BYTES, CONNECT, CONNECTIONS, DECISIONS, DNS, DROPPED, GENERATION, LIMITS, LOAD_FAILED, MODE, RELOADS,
-    TUNNEL_ENDS, TUNNELS,
+    AGE, BUILD, BYTES, CONNECT, CONNECTIONS, DECISIONS, DNS, DROPPED, FINGERPRINT, GENERATION, LIMITS, LOAD_FAILED,
+    MODE, RELOADS, REPORT_END, TUNNEL_ENDS, TUNNELS,
 };
 pub use table::{Kind, Metric};
 
@@ -41,10 +41,12 @@ struct Inner {
     reloads_accepted: Counter,
     reloads_refused: Counter,
     generation: Gauge,
+    fingerprint: Gauge,
     age: Gauge,
     load_failed: Gauge,
     enforce: Gauge,
     report: Gauge,
+    report_end: Gauge,
     dropped: Counter,
     /// When the policy in force was accepted, in milliseconds since the epoch.
     policy_since: AtomicI64,
@@ -102,10 +104,12 @@ impl Metrics {
             reloads_accepted: counter(&recorder, RELOADS, vec![label("result", "accepted")]),
             reloads_refused: counter(&recorder, RELOADS, vec![label("result", "refused")]),
             generation: gauge(&recorder, GENERATION, vec![]),
+            fingerprint: gauge(&recorder, FINGERPRINT, vec![]),
             age: gauge(&recorder, AGE, vec![]),
             load_failed: gauge(&recorder, LOAD_FAILED, vec![]),
             enforce: gauge(&recorder, MODE, vec![label("mode", "enforce")]),
             report: gauge(&recorder, MODE, vec![label("mode", "report")]),
+            report_end: gauge(&recorder, REPORT_END, vec![]),
             dropped: counter(&recorder, DROPPED, vec![]),
             listeners: RwLock::default(),
             policy_since: AtomicI64::new(now.as_millisecond()),
@@ -193,9 +197,13 @@ impl Metrics {
     }
 
     /// A policy came into force: the first one, or the one of an accepted reload.
-    pub fn policy_in_force(&self, generation: Generation, since: Timestamp) {
-        #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64; exact to 2^53 reloads")]
-        self.0.generation.set(generation.0 as f64);
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "a gauge is an f64, exact to 2^53; a fingerprint has 48 bits"
+    )]
+    pub fn policy_in_force(&self, policy: &Policy, since: Timestamp) {
+        self.0.generation.set(policy.generation().0 as f64);
+        self.0.fingerprint.set(policy.fingerprint() as f64);
         self.0.policy_since.store(since.as_millisecond(), Ordering::Relaxed);
         self.0.load_failed.set(0);
     }
@@ -216,10 +224,14 @@ impl Metrics {
         self.0.load_failed.set(0);
     }
 
-    /// The mode in force at this moment; it changes with reloads and when `report_until` passes.
-    pub fn mode(&self, report: bool) {
+    /// The mode in force at this moment, and when reporting ends; it changes with reloads and when `report_until` passes.
+    pub fn mode(&self, report_until: Option<Timestamp>) {
+        let report = report_until.is_some();
         self.0.report.set(u8::from(report));
         self.0.enforce.set(u8::from(!report));
+        let end = report_until.map_or(0, Timestamp::as_second);
+        #[expect(clippy::cast_precision_loss, reason = "a gauge is an f64, exact to 2^53")]
+        self.0.report_end.set(end as f64);
     }
 
     /// Folds what histograms have collected. Without it they grow until somebody scrapes; call it every few seconds.
@@ -329,6 +341,8 @@ mod tests {
 
     use super::*;
     use crate::name::Host;
+    use crate::policy::Generation;
+    use crate::policy::compiled::Parts;
     use crate::telemetry::samples;
 
     /// The file is what the documentation and dashboards rely on: a change of it is a change for users.
@@ -399,10 +413,12 @@ mod tests {
             r#"sluicegate_policy_reloads_total{result="accepted"} 1"#,
             r#"sluicegate_policy_reloads_total{result="refused"} 1"#,
             "sluicegate_policy_generation 3",
+            "sluicegate_policy_fingerprint 281474976710655",
             "sluicegate_policy_age_seconds 60",
             "sluicegate_policy_load_failed 1",
             r#"sluicegate_mode{mode="enforce"} 0"#,
             r#"sluicegate_mode{mode="report"} 1"#,
+            "sluicegate_report_end_seconds 1772409600",
             "sluicegate_records_dropped_total 2",
         ] {
             assert!(text.lines().any(|other| other == line), "{line} in:\n{text}");
@@ -472,9 +488,13 @@ mod tests {
         metrics.dns(DnsResult::Stale, Duration::from_millis(2));
         metrics.limit(Limit::PerSource);
         metrics.reload_accepted();
-        metrics.policy_in_force(Generation(3), at("2026-03-01T12:00:01.25Z"));
+        let parts = Parts {
+            fingerprint: (1 << 48) - 1,
+            ..Parts::default()
+        };
+        metrics.policy_in_force(&Policy::new(parts, Generation(3)), at("2026-03-01T12:00:01.25Z"));
         metrics.reload_refused();
-        metrics.mode(true);
+        metrics.mode(Some(at("2026-03-02T00:00:00Z")));
         metrics.record_dropped(2);
         metrics
     }

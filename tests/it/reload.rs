@@ -24,6 +24,7 @@ fn status(proxy: &Proxy, origins: &Origins) -> u16 {
 #[test]
 fn a_changed_file_is_in_force_within_a_second() {
     let world = World::start();
+    let mut fingerprints = Vec::new();
     for (number, policy) in [NOTHING, &world.origins.policy(), NOTHING].into_iter().enumerate() {
         let started = Instant::now();
         world.proxy.reload(policy);
@@ -35,7 +36,11 @@ fn a_changed_file_is_in_force_within_a_second() {
         let expected = if policy == NOTHING { 403 } else { 200 };
         assert_eq!(status(&world.proxy, &world.origins), expected);
         assert_eq!(world.proxy.generation(), number as u64 + 2);
+        fingerprints.push(world.proxy.metric("sluicegate_policy_fingerprint", &[]));
     }
+    // The number is of the contents, whatever the generation.
+    assert_eq!(fingerprints[0], fingerprints[2]);
+    assert_ne!(fingerprints[0], fingerprints[1]);
     let log = world.proxy.log_text();
     assert!(log.contains("plain"), "the log names what changed:\n{log}");
     assert_eq!(world.proxy.metric("sluicegate_policy_generation", &[]), 4);
@@ -256,10 +261,15 @@ fn report_mode_lets_through_and_marks() {
     let (_, answer) = world.connect(&format!("other.denied.test:{}", world.origins.echo.port()));
     assert_eq!(answer.line(), "HTTP/1.1 403 Denied by sluicegate (forbidden_address)");
     assert_eq!(world.proxy.metric("sluicegate_mode", &[("mode", "report")]), 1);
+    // Including that day, UTC.
+    let end = tomorrow.tomorrow().unwrap().to_zoned(jiff::tz::TimeZone::UTC).unwrap();
+    let end = u64::try_from(end.timestamp().as_second()).unwrap();
+    assert_eq!(world.proxy.metric("sluicegate_report_end_seconds", &[]), end);
     let (_, answer) = world.connect("-bad host-:443");
     assert_eq!(answer.status(), 400);
     world.proxy.reload(&world.origins.policy());
     assert_eq!(world.proxy.metric("sluicegate_mode", &[("mode", "enforce")]), 1);
+    assert_eq!(world.proxy.metric("sluicegate_report_end_seconds", &[]), 0);
     let (_, answer) = world.connect("other.denied.test:443");
     assert_eq!(answer.line(), "HTTP/1.1 403 Denied by sluicegate (no_rule)");
 }

@@ -30,9 +30,11 @@ impl Metric {
         DNS,
         RELOADS,
         GENERATION,
+        FINGERPRINT,
         AGE,
         LOAD_FAILED,
         MODE,
+        REPORT_END,
         LIMITS,
         DROPPED,
         BUILD,
@@ -108,6 +110,12 @@ pub(super) const GENERATION: Metric = Metric {
     labels: &[],
     help: "Number of the policy in force; it grows by one with each accepted load.",
 };
+pub(super) const FINGERPRINT: Metric = Metric {
+    name: "sluicegate_policy_fingerprint",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "A number of 48 bits for the contents of the policy files in force; replicas that hold the same policy show the same one.",
+};
 pub(super) const AGE: Metric = Metric {
     name: "sluicegate_policy_age_seconds",
     kind: Kind::Gauge,
@@ -125,6 +133,12 @@ pub(super) const MODE: Metric = Metric {
     kind: Kind::Gauge,
     labels: &["mode"],
     help: "1 for the mode in force (enforce, report), 0 for the other.",
+};
+pub(super) const REPORT_END: Metric = Metric {
+    name: "sluicegate_report_end_seconds",
+    kind: Kind::Gauge,
+    labels: &[],
+    help: "When report mode ends, in seconds since the Unix epoch; 0 while enforcing.",
 };
 pub(super) const LIMITS: Metric = Metric {
     name: "sluicegate_limits_hit_total",
