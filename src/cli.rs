@@ -11,6 +11,7 @@ mod output;
 #[cfg(test)]
 mod readme;
 mod run;
+mod verify;
 mod welcome;
 
 use std::process::ExitCode;
@@ -42,6 +43,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args, &mut terminal),
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
+        Command::Verify(args) => verify::verify(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);

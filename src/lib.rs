@@ -19,4 +19,5 @@ pub mod settings;
 pub mod source;
 pub mod state;
 pub mod telemetry;
+pub mod verify;
 pub mod wire;

@@ -247,6 +247,7 @@ fn rust_files(folder: &Path, found: &mut Vec<PathBuf>) {
 const ORDER: &[&str] = &[
     "cli",
     "app",
+    "verify",
     "admin",
     "proxy",
     "relay",

@@ -2,10 +2,15 @@
 //! Must not read files or judge values that need them; the commands do.
 //! Called by [`super::main`].
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use jiff::SignedDuration;
+
+use crate::kubernetes::probe::Target;
 
 /// An egress-filtering forward proxy: what the allowlist names gets out, nothing else does.
 ///
@@ -41,6 +46,12 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Write Kubernetes objects from the policy: what makes the proxy the only way out
     Generate(GenerateArgs),
+    /// Prove from inside a locked namespace that there is no other way out
+    #[command(
+        after_help = "Exit codes: 0 all that must hold holds; 1 something does not, or is not proven; 2 wrong usage, \
+                      unreadable or invalid input. With --observe: 0 observed."
+    )]
+    Verify(Box<VerifyArgs>),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }
@@ -109,6 +120,134 @@ pub(super) enum Generated {
     /// Admission policies: no root, and no hands on the lock but its owners'
     Admission,
 }
+
+#[derive(Debug, ClapArgs)]
+pub(super) struct VerifyArgs {
+    #[command(flatten)]
+    pub(super) files: FileArgs,
+    /// The workload whose pod this is, or plays; with --inside the one that observed
+    #[arg(long = "as", value_name = "WORKLOAD", required_unless_present = "inside")]
+    pub(super) workload: Option<String>,
+    /// Try everything and print what was seen, without a verdict
+    #[arg(long, conflicts_with_all = ["inside", "control", "also", "output"])]
+    pub(super) observe: bool,
+    /// Judge what was observed in a locked pod, and try nothing
+    #[arg(long, value_name = "FILE")]
+    pub(super) inside: Option<PathBuf>,
+    /// What was observed as the same workload in a namespace without a lock: only what works there counts as blocked
+    #[arg(long, value_name = "FILE")]
+    pub(super) control: Option<PathBuf>,
+    /// What was observed as another locked workload: what it reaches was there to be reached; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub(super) also: Vec<PathBuf>,
+    /// For people, for machines, or for CI
+    #[arg(long, value_enum, default_value_t)]
+    pub(super) output: Report,
+    /// Of each lookup, handshake and answer
+    #[arg(long, default_value = "3s", value_parser = duration)]
+    pub(super) timeout: Duration,
+    /// The cluster's DNS; without it that of /etc/resolv.conf
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) dns: Option<SocketAddr>,
+    #[command(flatten)]
+    pub(super) targets: TargetArgs,
+}
+
+/// Against what is tried. Each of these replaces what a file of targets says.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Targets")]
+pub(super) struct TargetArgs {
+    /// Targets as JSON, as `--observe` prints them
+    #[arg(long, value_name = "FILE", conflicts_with = "inside")]
+    pub(super) targets: Option<PathBuf>,
+    /// Public addresses that answer TLS and QUIC, instead of 1.1.1.1:443; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) public: Vec<SocketAddr>,
+    /// A public DNS server, instead of 1.1.1.1:53
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) public_dns: Option<SocketAddr>,
+    /// A public NTP server, instead of 162.159.200.123:123
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) public_ntp: Option<SocketAddr>,
+    /// A public IPv6 address, instead of `[2606:4700:4700::1111]:443`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) public_v6: Option<SocketAddr>,
+    /// The metadata service, instead of 169.254.169.254:80
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) metadata: Option<SocketAddr>,
+    /// Azure's platform address, instead of 168.63.129.16
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) wire_server: Option<IpAddr>,
+    /// The API server's Service, instead of `KUBERNETES_SERVICE_HOST` and `KUBERNETES_SERVICE_PORT`
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) api_server: Option<SocketAddr>,
+    /// Nodes other than the pod's own: the kubelet and SSH, or one port; may be repeated
+    #[arg(long, value_name = "ADDRESS[:PORT]", value_parser = node)]
+    pub(super) node: Vec<Node>,
+    /// The pod's own node, instead of `NODE_IP`
+    #[arg(long, value_name = "ADDRESS")]
+    pub(super) own_node: Option<IpAddr>,
+    /// Where a workload is called, if not at NAME.NAMESPACE.svc.cluster.local; may be repeated
+    #[arg(long, value_name = "NAME=HOST:PORT", value_parser = named_target)]
+    pub(super) target: Vec<(String, Target)>,
+    /// Public addresses of the cluster's own ingress; may be repeated
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub(super) hairpin: Vec<SocketAddr>,
+    /// A name outside of the cluster that exists, instead of example.com
+    #[arg(long, value_name = "NAME")]
+    pub(super) outside_name: Option<String>,
+    /// How often the first seconds are tried, ten times a second, instead of 50
+    #[arg(long, value_name = "COUNT")]
+    pub(super) early: Option<u16>,
+    /// Where the proxy is, instead of its Service; its ports are those of the settings and the policy
+    #[arg(long, value_name = "HOST")]
+    pub(super) proxy: Option<String>,
+}
+
+/// A node, all of it or one port.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Node {
+    Whole(IpAddr),
+    Port(SocketAddr),
+}
+
+/// How verdicts are printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Report {
+    #[default]
+    Text,
+    Json,
+    /// JUnit XML
+    Junit,
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wanted = "write a number and a unit, such as 500ms or 3s";
+    let read: SignedDuration = text.parse().map_err(|_| wanted.to_owned())?;
+    let read = Duration::try_from(read).map_err(|_| wanted.to_owned())?;
+    if read.is_zero() || read > LONGEST {
+        return Err("between 1ms and 1m".to_owned());
+    }
+    Ok(read)
+}
+
+fn node(text: &str) -> Result<Node, String> {
+    if let Ok(address) = text.parse() {
+        return Ok(Node::Whole(address));
+    }
+    let port = text
+        .parse()
+        .map_err(|_| "write `10.224.0.4` or `10.224.0.4:30080`".to_owned());
+    port.map(Node::Port)
+}
+
+fn named_target(text: &str) -> Result<(String, Target), String> {
+    let (name, target) = text.split_once('=').ok_or("write `poi=10.0.3.4:8080`")?;
+    Ok((name.to_owned(), target.parse()?))
+}
+
+/// Of one step of a probe.
+const LONGEST: Duration = Duration::from_mins(1);
 
 /// Where settings and policy come from.
 #[derive(Debug, ClapArgs)]

@@ -96,14 +96,19 @@ fn texts(files: &[File], terminal: &mut Terminal) -> Option<Vec<String>> {
 
 /// What of the settings shows in the cluster.
 fn proxy_ports(settings: &Settings) -> ProxyPorts {
-    let mut shared: Vec<_> = settings.listeners.iter().map(|listener| listener.bind.port()).collect();
-    shared.sort_unstable();
-    shared.dedup();
     ProxyPorts {
-        shared,
+        shared: shared_ports(settings),
         health: settings.health.port(),
         dns: settings.dns.servers.clone(),
     }
+}
+
+/// Of all listeners, ascending, each once.
+pub(super) fn shared_ports(settings: &Settings) -> Vec<u16> {
+    let mut shared: Vec<_> = settings.listeners.iter().map(|listener| listener.bind.port()).collect();
+    shared.sort_unstable();
+    shared.dedup();
+    shared
 }
 
 /// Through a neighbour that is renamed, so that no reader sees half a file.

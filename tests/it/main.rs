@@ -32,4 +32,5 @@ mod reload;
 mod resolve;
 mod transparent;
 mod verdicts;
+mod verify;
 mod workloads;

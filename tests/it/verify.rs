@@ -1,0 +1,382 @@
+//! `verify` against the real proxy: what probes see of it, what the verdict makes of two pods, the token exchange.
+//! Must not play a cluster: policies are enforced in the lab; here, what is blocked is written into the observations.
+//! Called by `tests/run`.
+
+mod cluster;
+
+use std::fs;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::support::ca::Ca;
+use crate::support::origin::{Origin, Reply, Site};
+
+use cluster::Cluster;
+
+#[test]
+fn probes_see_what_there_is() {
+    let cluster = Cluster::start();
+    let seen = cluster.observe(&[]);
+    let (tls, http) = (cluster.origins.https.port(), cluster.origins.http.port());
+    let (inner, dns) = (cluster.inner.address, cluster.origins.dns.address);
+    let proxy = &cluster.proxy;
+    for (id, outcome, detail) in [
+        (format!("L13 early {inner}"), "answered", "try 1: answered"),
+        (format!("L01 tcp {inner}"), "answered", "answered: HTTP/1.1"),
+        (format!("L02 quic {inner}"), "nothing", ""),
+        (format!("L02 dns/udp {dns}"), "answered", "bytes"),
+        (format!("L02 dns/tcp {dns}"), "answered", "bytes"),
+        ("L10 tcp [::1]:9".to_owned(), "nothing", "refused"),
+        (format!("L03 metadata {inner}"), "answered", "HTTP/1.1 200 OK"),
+        ("L04 wireserver 127.0.0.1:32526".to_owned(), "nothing", "refused"),
+        (format!("L05 node port {inner}"), "answered", ""),
+        ("L12 names denied.test".to_owned(), "answered", "127.0.0.1"),
+        (
+            "works: DNS".to_owned(),
+            "answered",
+            "proxy.sluicegate.test is 127.0.0.1",
+        ),
+        (format!("L06 API server by Service 127.0.0.1:{tls}"), "answered", ""),
+        (format!("L07 poi {inner}"), "answered", ""),
+        (format!("L07 maps {inner}"), "answered", ""),
+        (format!("works: direct {inner}"), "answered", ""),
+        ("root: this pod".to_owned(), "untried", "no pod"),
+        (format!("L08 proxy port {}", cluster.trips), "answered", "HTTP/1.1 400"),
+        (
+            format!("L08 proxy port {}", proxy.at("admin").port()),
+            "answered",
+            "HTTP/1.1",
+        ),
+        (
+            format!("expect allow tls://api.allowed.test:{tls}"),
+            "answered",
+            "ServerHello",
+        ),
+        (
+            format!("expect allow http://plain.allowed.test:{http}"),
+            "answered",
+            "HTTP/1.1 200",
+        ),
+        ("expect deny tls://denied.test:443".to_owned(), "denied", "(no_rule)"),
+        (
+            format!("expect deny http://plain.allowed.test:{tls}"),
+            "denied",
+            "(port)",
+        ),
+        (
+            "L06 API server through the proxy api.cluster.test".to_owned(),
+            "denied",
+            "(deny_rule)",
+        ),
+        (
+            "L09 address through the proxy 10.0.0.1:443".to_owned(),
+            "denied",
+            "(ip_literal)",
+        ),
+        (format!("L09 address through the proxy {inner}"), "denied", "403"),
+        (
+            format!("L09 another name inside a tunnel to api.allowed.test:{tls}"),
+            "denied",
+            "alert access_denied",
+        ),
+        (
+            "SQL by a public name sluicegate-verify.database.windows.net:1433".to_owned(),
+            "denied",
+            "(no_rule)",
+        ),
+        (
+            "works: token of the workload's identity".to_owned(),
+            "untried",
+            "AZURE_AUTHORITY_HOST is not set",
+        ),
+        ("L16 pods with hostNetwork".to_owned(), "untried", "not enforceable"),
+    ] {
+        let all = seen["seen"].as_array().unwrap();
+        let Some(one) = all.iter().find(|one| one["id"] == *id) else {
+            panic!("{id} was not tried: {seen:#}")
+        };
+        assert_eq!(one["outcome"], outcome, "{one}");
+        assert!(one["detail"].as_str().unwrap().contains(detail), "{one}");
+    }
+    assert_eq!(seen["workload"], "trips");
+    // The secret-free hello is the only thing that the origins saw of a tunnel.
+    assert!(cluster.origins.https.requests().is_empty());
+}
+
+#[test]
+fn two_pods_make_a_verdict() {
+    let cluster = Cluster::start();
+    let everywhere = cluster.observe(&[]);
+    // Nothing enforces anything: both came through everywhere.
+    let (code, report) = cluster.judge(&everywhere, &everywhere);
+    assert_eq!((code, &report["holds"]), (1, &Value::Bool(false)));
+    for start in [
+        "L01",
+        "L03",
+        "L06 API server by Service",
+        "L07 maps",
+        "L08 proxy port",
+        "L13",
+    ] {
+        assert_eq!(line(&report, start)["verdict"], "open", "{start}");
+    }
+
+    // As a lock would have it.
+    let own = format!("L08 proxy port {}", cluster.trips);
+    let is_kept_in = |id: &str| {
+        let blocked = [
+            "L01",
+            "L02",
+            "L03",
+            "L05",
+            "L06 API server by",
+            "L07 maps",
+            "L08",
+            "L13",
+            "L11",
+        ];
+        blocked.iter().any(|start| id.starts_with(start)) && id != own
+    };
+    let mut inside = changed(&everywhere, is_kept_in, "nothing");
+    inside = changed(&inside, |id| id.starts_with("works: token"), "answered");
+    let mut control = changed(&everywhere, |id| id.starts_with("L08"), "nothing");
+    control = changed(
+        &control,
+        |id| id.starts_with("L02 quic") || id.starts_with("L06 API server by"),
+        "answered",
+    );
+    let (code, report) = cluster.judge(&inside, &control);
+    assert_eq!((code, &report["holds"]), (0, &Value::Bool(true)), "{report:#}");
+    assert_eq!(line(&report, "L12")["verdict"], "residual");
+    assert_eq!(line(&report, "L02 ntp")["verdict"], "no-credit");
+    assert_eq!(line(&report, "L01")["serves"], "egress is limited to what is necessary");
+    each_break_is_seen(&cluster, &inside, &control, &own);
+}
+
+#[test]
+fn it_is_printed_for_people_and_for_ci() {
+    let cluster = Cluster::start();
+    let ended = cluster.verify(&[], &[]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.out.contains("without a control nothing counts as blocked"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        ended.out.contains("\nmanaged identities keep working\n! not proven "),
+        "{}",
+        ended.out
+    );
+    assert!(ended.out.contains(" OPEN, "), "{}", ended.out);
+    let ended = cluster.verify(&["--output", "junit"], &[]);
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended
+            .out
+            .starts_with("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites>"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        ended.out.contains("<testcase classname=\"nothing runs as root\" name=\"root: this pod\">\n      <skipped message=\"not covered"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        ended.out.contains("<failure type=\"OPEN\" message=\"OPEN: answered"),
+        "{}",
+        ended.out
+    );
+}
+
+/// The token goes to the authority alone, through the proxy, and only where its certificate is good.
+#[test]
+fn a_federated_token_is_exchanged() {
+    let cluster = Cluster::start();
+    let site: Site = Arc::new(|request| match request.target() {
+        "/tenant-1/oauth2/v2.0/token" => Reply::ok("{\"token_type\":\"Bearer\",\"access_token\":\"ey.secret\"}"),
+        _ => Reply::ok("{\"error\":\"invalid\",\"error_description\":\"AADSTS700016: no such application\"}"),
+    });
+    let config = cluster.origins.ca.server_config(&["login.wild.test"]);
+    let authority = Origin::https_at("127.0.0.1:0", config, site);
+    let policy = fs::read_to_string(cluster.proxy.path("policy.yaml")).unwrap();
+    let port = format!("https://login.wild.test:{}", cluster.origins.https.port());
+    let new = format!("https://login.wild.test:{}", authority.port());
+    cluster.proxy.reload(&policy.replace(&port, &new));
+    fs::write(cluster.proxy.path("token"), "federated&token\n").unwrap();
+    fs::write(cluster.proxy.path("ca.pem"), cluster.origins.ca.pem()).unwrap();
+    fs::write(cluster.proxy.path("other.pem"), Ca::new("another").pem()).unwrap();
+    let token = |roots: &str, tenant: &str| {
+        let host = format!("{new}/");
+        let seen = cluster.observe(&[
+            ("AZURE_AUTHORITY_HOST", &host),
+            ("AZURE_FEDERATED_TOKEN_FILE", "token"),
+            ("AZURE_CLIENT_ID", "client-1"),
+            ("AZURE_TENANT_ID", tenant),
+            ("SSL_CERT_FILE", roots),
+        ]);
+        let all = seen["seen"].as_array().unwrap();
+        let one = all
+            .iter()
+            .find(|one| one["id"].as_str().unwrap().starts_with("works: token"));
+        let one = one.unwrap().clone();
+        assert!(!seen.to_string().contains("ey.secret") && !seen.to_string().contains("federated&token"));
+        (
+            one["outcome"].as_str().unwrap().to_owned(),
+            one["detail"].as_str().unwrap().to_owned(),
+        )
+    };
+    let (outcome, detail) = token("other.pem", "tenant-1");
+    assert_eq!(outcome, "connected", "{detail}");
+    assert!(
+        authority.requests().is_empty(),
+        "the token went to someone without a good certificate"
+    );
+
+    let (outcome, detail) = token("ca.pem", "tenant-1");
+    assert_eq!(outcome, "answered", "{detail}");
+    let request = &authority.requests()[0];
+    let body = String::from_utf8(request.body.clone()).unwrap();
+    assert!(
+        body.contains("client_id=client-1&scope=https%3A%2F%2Fmanagement.azure.com%2F.default&"),
+        "{body}"
+    );
+    assert!(
+        body.contains("&client_assertion=federated%26token&grant_type=client_credentials"),
+        "{body}"
+    );
+
+    let (outcome, detail) = token("ca.pem", "tenant-2");
+    assert_eq!(outcome, "connected");
+    assert!(detail.ends_with(", AADSTS700016"), "{detail}");
+    assert_eq!(token("missing.pem", "tenant-1").0, "untried");
+}
+
+#[test]
+fn what_makes_no_sense_is_2() {
+    let cluster = Cluster::start();
+    let seen = cluster.observe(&[]);
+    fs::write(cluster.proxy.path("seen.json"), seen.to_string()).unwrap();
+    fs::write(cluster.proxy.path("no.json"), "{}").unwrap();
+    for (words, said) in [
+        (&["--as", "nobody"][..], "`nobody` is no workload with pods"),
+        (&[], "--as <WORKLOAD>"),
+        (&["--as", "trips", "--node", "node1"], "10.224.0.4:30080"),
+        (&["--as", "trips", "--timeout", "0s"], "between 1ms and 1m"),
+        (&["--as", "trips", "--proxy", "a b"], "--proxy: `a b`"),
+        (
+            &["--as", "trips", "--observe", "--control", "seen.json"],
+            "cannot be used with",
+        ),
+        (
+            &["--as", "poi", "--inside", "seen.json"],
+            "observations of `trips`, not of `poi`",
+        ),
+        (&["--inside", "no.json"], "no.json: missing field"),
+        (&["--inside", "missing.json"], "missing.json: No such file"),
+        (
+            &["--inside", "seen.json", "--control", "no.json"],
+            "no.json: missing field",
+        ),
+    ] {
+        let ended = cluster.run(&[&["verify", "--policy", "policy.yaml"], words].concat(), &[]);
+        assert_eq!((ended.code, &*ended.out), (2, ""), "{words:?} {ended:?}");
+        assert!(ended.err.contains(said), "{words:?}: {}", ended.err);
+    }
+    let ended = cluster.run(&["verify", "--as", "trips", "--policy", "missing.yaml"], &[]);
+    assert_eq!(ended.code, 2, "{ended:?}");
+}
+
+/// DNS that does not answer is no proof of anything, and not an end of the command either.
+#[test]
+fn without_dns_there_are_verdicts_all_the_same() {
+    let cluster = Cluster::start();
+    cluster.origins.dns.kill(true);
+    let seen = cluster.observe(&[]);
+    let find = |start: &str| {
+        let mut all = seen["seen"].as_array().unwrap().iter();
+        let one = all.find(|one| one["id"].as_str().unwrap().starts_with(start));
+        one.unwrap()["outcome"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(find("works: DNS"), "nothing");
+    assert_eq!(find("expect allow"), "untried");
+}
+
+fn line(report: &Value, start: &str) -> Value {
+    let mut lines = report["lines"].as_array().unwrap().iter();
+    let found = lines.find(|line| line["id"].as_str().unwrap().starts_with(start));
+    found.unwrap_or_else(|| panic!("{start}: {report:#}")).clone()
+}
+
+/// Each of these alone makes it fail, for its own reason.
+fn each_break_is_seen(cluster: &Cluster, inside: &Value, control: &Value, own: &str) {
+    for (what, inside, control, id, verdict) in [
+        (
+            "an extra allow",
+            changed(inside, |id| id.starts_with("L07 maps"), "answered"),
+            control.clone(),
+            "L07 maps",
+            "open",
+        ),
+        (
+            "a missing label",
+            changed(inside, |id| id == own, "nothing"),
+            control.clone(),
+            own,
+            "broken",
+        ),
+        (
+            "no policy of the proxy's own",
+            inside.clone(),
+            changed(control, |id| id == own, "answered"),
+            own,
+            "open",
+        ),
+        (
+            "DNS open to the world",
+            changed(inside, |id| id.starts_with("L02 dns"), "answered"),
+            control.clone(),
+            "L02 dns/udp",
+            "open",
+        ),
+        (
+            "a dead control",
+            inside.clone(),
+            changed(control, |id| id.starts_with("L03"), "nothing"),
+            "L03",
+            "not-proven",
+        ),
+        (
+            "a proxy that reports",
+            changed(inside, |id| id.starts_with("expect deny"), "answered"),
+            control.clone(),
+            "expect deny",
+            "open",
+        ),
+    ] {
+        let (code, report) = cluster.judge(&inside, &control);
+        let line = line(&report, id);
+        assert_eq!(
+            (code, &line["verdict"], &line["fails"]),
+            (1, &verdict.into(), &true.into()),
+            "{what}: {line:#}"
+        );
+        assert!(line["advice"].is_string(), "{what}");
+    }
+}
+
+/// The observations with another outcome for what `picked` picks.
+fn changed(observations: &Value, picked: impl Fn(&str) -> bool, outcome: &str) -> Value {
+    let mut observations = observations.clone();
+    let mut count = 0;
+    for seen in observations["seen"].as_array_mut().unwrap() {
+        if picked(seen["id"].as_str().unwrap()) {
+            seen["outcome"] = outcome.into();
+            count += 1;
+        }
+    }
+    assert!(count > 0);
+    observations
+}
