@@ -3,6 +3,7 @@
 //! Called by `generate`.
 
 mod admission;
+mod aks_http_proxy;
 mod cilium;
 mod edges;
 mod engine;
@@ -15,6 +16,7 @@ pub mod probe;
 mod proxy_lock;
 mod selector;
 mod service_ports;
+mod workload_env;
 
 use std::net::SocketAddr;
 
@@ -36,6 +38,10 @@ pub enum What {
     Namespaces,
     /// What the API server refuses.
     Admission,
+    /// What sends the clients of a workload to the proxy.
+    WorkloadEnv,
+    /// What sends the nodes of an AKS cluster to a proxy outside it. No object of Kubernetes, so no part of all.
+    AksHttpProxy,
 }
 
 /// What the objects must agree with.
@@ -52,19 +58,30 @@ pub struct Inputs<'a> {
 pub struct ProxyPorts {
     /// Of the listeners that workloads without a port of their own share, ascending.
     pub shared: Vec<u16>,
+    /// The one of them that takes CONNECT.
+    pub explicit: Option<ExplicitPort>,
     /// Probes and metrics.
     pub health: u16,
     /// The servers that the proxy asks. Empty: those of the node, which on AKS are Azure's own resolver.
     pub dns: Vec<SocketAddr>,
 }
 
+/// A listener for clients that know of it. Workload ports are like the first of them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExplicitPort {
+    pub port: u16,
+    /// Whether clients speak TLS to the proxy itself.
+    pub tls: bool,
+}
+
 impl What {
-    /// All of them, in the order in which they are written.
-    pub const ALL: [Self; 4] = [
+    /// Those that belong to a cluster, in the order in which they are written.
+    pub const ALL: [Self; 5] = [
         Self::NetworkPolicies,
         Self::ServicePorts,
         Self::Namespaces,
         Self::Admission,
+        Self::WorkloadEnv,
     ];
 
     pub const fn as_str(self) -> &'static str {
@@ -73,6 +90,8 @@ impl What {
             Self::ServicePorts => "service-ports",
             Self::Namespaces => "namespaces",
             Self::Admission => "admission",
+            Self::WorkloadEnv => "workload-env",
+            Self::AksHttpProxy => "aks-http-proxy",
         }
     }
 }
@@ -89,6 +108,8 @@ pub fn generate(what: Option<What>, inputs: Inputs<'_>, problems: &mut Problems<
             What::ServicePorts => vec![service_ports::file(&plan)],
             What::Namespaces => namespaces::files(&plan, problems),
             What::Admission => vec![admission::file(&plan, problems)],
+            What::WorkloadEnv => workload_env::files(&plan, inputs.proxy, problems),
+            What::AksHttpProxy => aks_http_proxy::file(&plan, problems).into_iter().collect(),
         });
     }
     if what.is_none() {

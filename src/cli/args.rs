@@ -109,7 +109,7 @@ pub(super) struct GenerateArgs {
 /// What can be generated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Generated {
-    /// Everything below, with a kustomization.yaml
+    /// Everything below that belongs to a cluster, with a kustomization.yaml
     All,
     /// NetworkPolicies: nothing in or out but what the policy names
     NetworkPolicies,
@@ -119,6 +119,10 @@ pub(super) enum Generated {
     Namespaces,
     /// Admission policies: no root, and no hands on the lock but its owners'
     Admission,
+    /// Proxy variables of each workload: a kustomize component, from Kubernetes 1.36 on also admission policies
+    WorkloadEnv,
+    /// The JSON for `az aks create --http-proxy-config`; no part of `all`
+    AksHttpProxy,
 }
 
 #[derive(Debug, ClapArgs)]

@@ -8,10 +8,10 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::kubernetes::{self, File, ProxyPorts, What};
+use crate::kubernetes::{self, ExplicitPort, File, ProxyPorts, What};
 use crate::policy::document::Document;
 use crate::policy::problem::{Cause, Problems, Rejected, render, summary};
-use crate::settings::Settings;
+use crate::settings::{Mode, Settings};
 use crate::source::{Compiled, PolicySource};
 
 use super::Exit;
@@ -96,8 +96,16 @@ fn texts(files: &[File], terminal: &mut Terminal) -> Option<Vec<String>> {
 
 /// What of the settings shows in the cluster.
 fn proxy_ports(settings: &Settings) -> ProxyPorts {
+    let explicit = settings.listeners.iter().find_map(|listener| match &listener.mode {
+        Mode::Explicit { tls } => Some(ExplicitPort {
+            port: listener.bind.port(),
+            tls: tls.is_some(),
+        }),
+        _ => None,
+    });
     ProxyPorts {
         shared: shared_ports(settings),
+        explicit,
         health: settings.health.port(),
         dns: settings.dns.servers.clone(),
     }
@@ -130,6 +138,8 @@ impl Generated {
             Self::ServicePorts => Some(What::ServicePorts),
             Self::Namespaces => Some(What::Namespaces),
             Self::Admission => Some(What::Admission),
+            Self::WorkloadEnv => Some(What::WorkloadEnv),
+            Self::AksHttpProxy => Some(What::AksHttpProxy),
         }
     }
 }

@@ -185,7 +185,7 @@ fn what_cannot_be_generated_is_said() {
             "`sluicegate` is the proxy's own",
         ),
         (
-            "kubernetes: \"1.35\"",
+            "kubernetes: \"1.36\"",
             "kubernetes: \"1.29\"",
             "Kubernetes 1.29 has no ValidatingAdmissionPolicy",
         ),
@@ -200,10 +200,66 @@ fn what_cannot_be_generated_is_said() {
     }
 }
 
-/// What is there before and no longer after, where nothing else changes.
+#[test]
+fn the_policies_that_give_variables_need_kubernetes_1_36() {
+    let count = |text: &str| {
+        let kind = "MutatingAdmissionPolicy";
+        objects(text)
+            .iter()
+            .filter(|object| object.value()["kind"] == kind)
+            .count()
+    };
+    assert_eq!(count(&policy()), 3);
+    assert_eq!(count(&policy().replace("\"1.36\"", "\"1.35.9\"")), 0);
+    assert_eq!(count(&policy().replace("  kubernetes: \"1.36\"\n", "")), 0);
+}
+
+/// The proxy of nodes is no object of a cluster, so no part of everything.
+#[test]
+fn nodes_use_a_proxy_outside_the_cluster() {
+    let (files, said) = run(Some(What::AksHttpProxy), &policy());
+    let file = &files.unwrap()[0];
+    assert_eq!(file.path, "aks-http-proxy.json");
+    assert!(!said.contains("warning"), "{said}");
+    assert_eq!(
+        file.text().unwrap(),
+        "{\n  \"httpProxy\": \"http://10.1.0.4:3128\",\n  \"httpsProxy\": \"http://10.1.0.4:3128\",\n  \"noProxy\": [\n    \
+         \"svc\",\n    \"cluster.local\",\n    \"svc.cluster.local\",\n    \"10.1.0.4\"\n  ]\n}\n"
+    );
+    for (address, expected) in [
+        (
+            "10.244.0.4:3128",
+            "error: `10.244.0.4` lies in `10.244.0.0/16`, the cluster's pods",
+        ),
+        (
+            "[::ffff:10.0.0.4]:3128",
+            "error: `10.0.0.4` lies in `10.0.0.0/16`, the cluster's Services",
+        ),
+        (
+            "10.224.0.9:3128",
+            "warning: `10.224.0.9` lies in `10.224.0.0/16`, the network of the nodes",
+        ),
+        ("127.0.0.1:3128", "error: `address` cannot be"),
+        ("169.254.169.254:80", "error: `address` cannot be"),
+        ("10.1.0.4", "error: `address` cannot be"),
+        ("proxy.example.com:3128", "error: `address` cannot be"),
+    ] {
+        let (files, said) = run(Some(What::AksHttpProxy), &policy().replace("10.1.0.4:3128", address));
+        assert!(said.contains(expected) && said.contains("help"), "{address}: {said}");
+        assert_eq!(files.is_none(), said.starts_with("error"), "{address}");
+    }
+    for without in ["  proxy: {address: \"10.1.0.4:3128\"}\n", "pods: [10.244.0.0/16], "] {
+        let (files, said) = run(Some(What::AksHttpProxy), &policy().replace(without, ""));
+        assert!(files.is_none(), "{without}: {said}");
+    }
+}
+
+/// What is there before and no longer after, where nothing else changes; but what is opened or closed also stands in
+/// `NO_PROXY`.
 fn removed(before: &str, after: &str) -> Vec<String> {
-    let (lost, gained) = changes(before, after);
-    assert!(gained.is_empty(), "{gained:?}");
+    let (mut lost, gained) = changes(before, after);
+    assert!(gained.iter().all(|name| name.contains("sluicegate-env-")), "{gained:?}");
+    lost.retain(|name| !gained.contains(name));
     lost
 }
 
@@ -240,7 +296,7 @@ fn all(text: &str) -> Vec<String> {
 }
 
 fn problems(text: &str) -> String {
-    match run(text) {
+    match run(None, text) {
         (_, said) if !said.is_empty() => said,
         _ => panic!("generated without a word"),
     }
@@ -248,12 +304,12 @@ fn problems(text: &str) -> String {
 
 /// The files, or the errors.
 pub(super) fn generated(text: &str) -> Result<Vec<File>, String> {
-    let (files, said) = run(text);
+    let (files, said) = run(None, text);
     files.ok_or(said)
 }
 
 /// What comes out where nothing is wrong, and whatever is said, warnings too.
-fn run(text: &str) -> (Option<Vec<File>>, String) {
+fn run(what: Option<What>, text: &str) -> (Option<Vec<File>>, String) {
     let texts = [SourceText {
         name: "policy.yaml".into(),
         text: text.into(),
@@ -267,6 +323,7 @@ fn run(text: &str) -> (Option<Vec<File>>, String) {
     let document = Document::read_noting(&mut problems);
     let proxy = ProxyPorts {
         shared: vec![3128, 8080, 8443],
+        explicit: Some(ExplicitPort { port: 3128, tls: false }),
         health: 9091,
         dns: Vec::new(),
     };
@@ -275,7 +332,7 @@ fn run(text: &str) -> (Option<Vec<File>>, String) {
         policy: &loaded.policy,
         proxy: &proxy,
     };
-    let files = generate(None, inputs, &mut problems);
+    let files = generate(what, inputs, &mut problems);
     let failed = problems.has_errors();
     let said = render(&problems.into_sorted(), &texts, false);
     ((!failed).then_some(files), said)

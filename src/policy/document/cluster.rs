@@ -3,6 +3,7 @@
 //! Called by the reader of a file.
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -62,6 +63,8 @@ pub struct Proxy {
     pub namespace: Text,
     pub pods: Labels,
     pub service: Text,
+    /// Of a proxy outside the cluster, for its nodes.
+    pub address: Option<At<SocketAddr>>,
 }
 
 /// The `lock` key: who may change the lock, and where it does not apply.
@@ -86,6 +89,7 @@ impl Default for Proxy {
             namespace: Arc::from("sluicegate"),
             pods: BTreeMap::from([("app.kubernetes.io/name".to_owned(), "sluicegate".to_owned())]),
             service: Arc::from("sluicegate"),
+            address: None,
         }
     }
 }
@@ -273,7 +277,7 @@ fn networks(node: &Node<'_>, problems: &mut Problems<'_>) -> Networks {
 
 fn proxy(node: &Node<'_>, problems: &mut Problems<'_>) -> Proxy {
     let mut proxy = Proxy::default();
-    let Some(fields) = typed::fields(node, "`proxy`", &["namespace", "pods", "service"], problems) else {
+    let Some(fields) = typed::fields(node, "`proxy`", &["namespace", "pods", "service", "address"], problems) else {
         return proxy;
     };
     if let Some(node) = fields.value("namespace") {
@@ -285,7 +289,26 @@ fn proxy(node: &Node<'_>, problems: &mut Problems<'_>) -> Proxy {
     if let Some(node) = fields.value("service") {
         proxy.service = syntax::dns_label(node, "`service`", problems).unwrap_or(proxy.service);
     }
+    if let Some(node) = fields.value("address") {
+        proxy.address = proxy_address(node, problems);
+    }
     proxy
+}
+
+/// An address, not a name: whether it lies inside the cluster must be known before anything runs.
+fn proxy_address(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<At<SocketAddr>> {
+    let text = typed::text(node, "`address`", problems)?;
+    let parsed = text.parse::<SocketAddr>().ok();
+    let value = parsed
+        .map(|address| SocketAddr::new(address.ip().to_canonical(), address.port()))
+        .filter(|address| address.port() != 0 && !address.ip().is_loopback() && !address.ip().is_unspecified())
+        .filter(|address| address::never(address.ip().into()).is_none());
+    if value.is_none() {
+        problems
+            .error(node.at, format!("`address` cannot be `{text}`"))
+            .help("the address and port of a proxy that nodes can reach: `\"10.1.0.4:3128\"`");
+    }
+    value.map(|value| At { value, at: node.at })
 }
 
 fn amounts(node: &Node<'_>, what: &str, problems: &mut Problems<'_>) -> BTreeMap<String, String> {
