@@ -9,6 +9,7 @@ mod guard;
 mod hints;
 mod lock;
 pub mod netns;
+mod proof;
 mod rolling;
 mod transparent;
 

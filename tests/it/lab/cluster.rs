@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::process::Command;
 use std::sync::Arc;
@@ -121,8 +122,12 @@ impl Cluster {
 
     /// Puts policies in force on the node.
     pub fn enforce(&self, policies: &[String]) {
-        let ways = Ways::of(policies, &self.model);
-        self.node.nft(&ways.nft(device));
+        self.enforce_on(policies, &self.model);
+    }
+
+    /// The same for pods that are not quite as they should be.
+    pub fn enforce_on(&self, policies: &[String], model: &World) {
+        self.node.nft(&Ways::of(policies, model).nft(device));
     }
 
     /// The proxy, in a pod of its own, with the settings of `deploy/` as far as a pod sees them.
@@ -239,8 +244,8 @@ impl Cluster {
                 http(&format!("{METADATA}:80")),
                 http(&format!("{PLATFORM}:80")),
                 http(&format!("{PLATFORM}:32526")),
-                http(&format!("{DATABASE}:1433")),
-                http(&format!("{DATABASE}:1434")),
+                answering(&format!("{DATABASE}:1433"), "", b"\x04"),
+                answering(&format!("{DATABASE}:1434"), "", b"\x04"),
             ]
         });
         for pod in ["trips", "poi", "orders", "open"] {
@@ -249,9 +254,13 @@ impl Cluster {
         }
         all.push(self.pod("ingress").run(|| https("0.0.0.0:443")));
         all.push(self.node.run(|| https("10.224.0.4:10250")));
-        for port in [10250, 22, 30080] {
-            all.push(self.other_node.run(|| http(&format!("10.224.0.5:{port}"))));
-        }
+        all.extend(self.other_node.run(|| {
+            [
+                https(&format!("{OTHER_NODE}:10250")),
+                answering(&format!("{OTHER_NODE}:22"), "SSH-2.0-lab\r\n", b""),
+                http(&format!("{OTHER_NODE}:30080")),
+            ]
+        }));
         all
     }
 }
@@ -285,6 +294,18 @@ fn quick(label: &str) -> Netns {
 
 fn device(pod: &str) -> String {
     format!("v-{pod}")
+}
+
+/// A server that says something first, or answers whatever comes.
+fn answering(at: &str, banner: &'static str, answer: &'static [u8]) -> Origin {
+    Origin::start(at, move |tap| {
+        tap.write_all(banner.as_bytes())?;
+        let mut buffer = [0; 512];
+        while tap.read(&mut buffer)? > 0 {
+            tap.write_all(answer)?;
+        }
+        Ok(())
+    })
 }
 
 fn echo_datagrams(at: &str) {
@@ -357,6 +378,9 @@ const SERVICES: &[(&str, u16, &str, u16)] = &[
     ("10.0.1.10", 80, "trips", 8080),
     ("10.0.1.11", 80, "poi", 8080),
     ("10.0.1.12", 80, "orders", 8080),
+    ("10.0.1.10", 8080, "trips", 8080),
+    ("10.0.1.11", 8080, "poi", 8080),
+    ("10.0.1.12", 8080, "orders", 8080),
     (LOAD_BALANCER, 443, "ingress", 443),
 ];
 

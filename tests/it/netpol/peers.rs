@@ -12,7 +12,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelecto
 use super::Range;
 
 /// A cluster as far as policies see it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct World {
     pub engine: Engine,
     pub pods: Vec<Pod>,
