@@ -16,6 +16,7 @@ pub mod probe;
 mod proxy_lock;
 mod selector;
 mod service_ports;
+mod verify_jobs;
 mod workload_env;
 
 use std::net::SocketAddr;
@@ -26,6 +27,7 @@ use crate::policy::problem::Problems;
 
 pub use object::{File, Form, Object};
 pub use plan::Plan;
+pub use verify_jobs::{Jobs, verify_jobs};
 
 /// One kind of output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

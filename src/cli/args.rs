@@ -45,7 +45,7 @@ pub(super) enum Command {
     )]
     Explain(ExplainArgs),
     /// Write Kubernetes objects from the policy: what makes the proxy the only way out
-    Generate(GenerateArgs),
+    Generate(Box<GenerateArgs>),
     /// Prove from inside a locked namespace that there is no other way out
     #[command(
         after_help = "Exit codes: 0 all that must hold holds; 1 something does not, or is not proven; 2 wrong usage, \
@@ -101,9 +101,28 @@ pub(super) struct GenerateArgs {
     /// Write files here instead of one text to stdout
     #[arg(short = 'd', long, value_name = "DIR")]
     pub(super) output_dir: Option<PathBuf>,
+    #[command(flatten)]
+    pub(super) jobs: JobArgs,
     /// What to write
     #[arg(value_enum)]
     pub(super) what: Generated,
+}
+
+/// What only the Jobs of `verify` need.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "For verify-jobs")]
+pub(super) struct JobArgs {
+    /// One workload, instead of all with pods in locked namespaces
+    #[arg(long, value_name = "NAME")]
+    pub(super) workload: Option<String>,
+    /// The image of this version, as your registry has it
+    #[arg(long, value_name = "IMAGE", default_value = concat!("sluicegate:", env!("CARGO_PKG_VERSION")))]
+    pub(super) image: String,
+    /// Of the pod inside; for `identity: workload` the one that is federated
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(super) service_account: String,
+    #[command(flatten)]
+    pub(super) targets: TargetArgs,
 }
 
 /// What can be generated.
@@ -123,6 +142,8 @@ pub(super) enum Generated {
     WorkloadEnv,
     /// The JSON for `az aks create --http-proxy-config`; no part of `all`
     AksHttpProxy,
+    /// Jobs that observe for `verify`; no part of `all`, as a Job runs once
+    VerifyJobs,
 }
 
 #[derive(Debug, ClapArgs)]
@@ -136,7 +157,7 @@ pub(super) struct VerifyArgs {
     #[arg(long, conflicts_with_all = ["inside", "control", "also", "output"])]
     pub(super) observe: bool,
     /// Judge what was observed in a locked pod, and try nothing
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", conflicts_with = "targets")]
     pub(super) inside: Option<PathBuf>,
     /// What was observed as the same workload in a namespace without a lock: only what works there counts as blocked
     #[arg(long, value_name = "FILE")]
@@ -162,7 +183,7 @@ pub(super) struct VerifyArgs {
 #[command(next_help_heading = "Targets")]
 pub(super) struct TargetArgs {
     /// Targets as JSON, as `--observe` prints them
-    #[arg(long, value_name = "FILE", conflicts_with = "inside")]
+    #[arg(long, value_name = "FILE")]
     pub(super) targets: Option<PathBuf>,
     /// Public addresses that answer TLS and QUIC, instead of 1.1.1.1:443; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]

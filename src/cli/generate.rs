@@ -8,6 +8,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::kubernetes::probe::Targets;
 use crate::kubernetes::{self, ExplicitPort, File, ProxyPorts, What};
 use crate::policy::document::Document;
 use crate::policy::problem::{Cause, Problems, Rejected, render, summary};
@@ -17,6 +18,7 @@ use crate::source::{Compiled, PolicySource};
 use super::Exit;
 use super::args::{GenerateArgs, Generated};
 use super::output::Terminal;
+use super::verify::targets;
 
 /// Generates.
 pub(super) fn generate(args: &GenerateArgs, terminal: &mut Terminal) -> Exit {
@@ -28,7 +30,15 @@ pub(super) fn generate(args: &GenerateArgs, terminal: &mut Terminal) -> Exit {
         terminal.say(NOTHING);
         return Exit::Unusable;
     }
-    let files = match files(args.what, &given.compiled, &proxy_ports(&given.settings), terminal) {
+    let in_pods = args.files.config.is_some().then_some(&given.settings);
+    let targets = match targets::named(&args.jobs.targets, in_pods) {
+        Ok(targets) => targets,
+        Err(why) => {
+            terminal.say(&format!("error: {why}"));
+            return Exit::Unusable;
+        }
+    };
+    let files = match files(args, &given.compiled, &proxy_ports(&given.settings), &targets, terminal) {
         Ok(files) => files,
         Err(rejected) => return super::refuse(&rejected, terminal),
     };
@@ -51,9 +61,10 @@ pub(super) fn generate(args: &GenerateArgs, terminal: &mut Terminal) -> Exit {
 }
 
 fn files(
-    what: Generated,
+    args: &GenerateArgs,
     compiled: &Compiled,
     proxy: &ProxyPorts,
+    targets: &Targets,
     terminal: &mut Terminal,
 ) -> Result<Vec<File>, Rejected> {
     let mut problems = Problems::new(&compiled.texts);
@@ -63,7 +74,23 @@ fn files(
         policy: &compiled.policy,
         proxy,
     };
-    let files = kubernetes::generate(what.kind(), inputs, &mut problems);
+    let jobs = kubernetes::Jobs {
+        workload: args.jobs.workload.as_deref(),
+        image: &args.jobs.image,
+        service_account: &args.jobs.service_account,
+        targets,
+    };
+    let mut one = |what| kubernetes::generate(Some(what), inputs, &mut problems);
+    let files = match args.what {
+        Generated::All => kubernetes::generate(None, inputs, &mut problems),
+        Generated::NetworkPolicies => one(What::NetworkPolicies),
+        Generated::ServicePorts => one(What::ServicePorts),
+        Generated::Namespaces => one(What::Namespaces),
+        Generated::Admission => one(What::Admission),
+        Generated::WorkloadEnv => one(What::WorkloadEnv),
+        Generated::AksHttpProxy => one(What::AksHttpProxy),
+        Generated::VerifyJobs => kubernetes::verify_jobs(&document, jobs, &mut problems),
+    };
     let failed = problems.has_errors();
     let problems = problems.into_sorted();
     if failed {
@@ -127,21 +154,6 @@ fn write(path: &Path, text: &str) -> io::Result<()> {
     let new = path.with_extension("new");
     fs::write(&new, text)?;
     fs::rename(&new, path)
-}
-
-impl Generated {
-    /// `None`: everything.
-    const fn kind(self) -> Option<What> {
-        match self {
-            Self::All => None,
-            Self::NetworkPolicies => Some(What::NetworkPolicies),
-            Self::ServicePorts => Some(What::ServicePorts),
-            Self::Namespaces => Some(What::Namespaces),
-            Self::Admission => Some(What::Admission),
-            Self::WorkloadEnv => Some(What::WorkloadEnv),
-            Self::AksHttpProxy => Some(What::AksHttpProxy),
-        }
-    }
 }
 
 const NOTHING: &str =

@@ -3,7 +3,7 @@
 //! Called by [`super::main`].
 
 mod report;
-mod targets;
+pub(super) mod targets;
 
 use std::fs;
 use std::path::Path;
@@ -56,9 +56,12 @@ fn outcome(args: &VerifyArgs, terminal: &mut Terminal) -> Result<Exit, Stopped> 
         return Err(NOTHING.to_owned().into());
     }
     let inside = args.inside.as_deref().map(read).transpose()?;
-    let targets = match &inside {
-        Some(inside) => inside.targets.clone(),
-        None => targets::gather(args, &given.settings)?,
+    let targets = if let Some(inside) = &inside {
+        inside.targets.clone()
+    } else {
+        // A file of targets says where the proxy listens, unless settings are given.
+        let with_settings = args.targets.targets.is_none() || args.files.config.is_some();
+        targets::gather(&args.targets, with_settings.then_some(&given.settings))?
     };
     let workload = match (&inside, &args.workload) {
         (Some(inside), Some(asked)) if inside.workload != *asked => {

@@ -289,6 +289,75 @@ fn what_makes_no_sense_is_2() {
     assert_eq!(ended.code, 2, "{ended:?}");
 }
 
+/// The Jobs run with nothing but what their ConfigMap holds.
+#[test]
+fn the_jobs_observe_with_their_own_files() {
+    let cluster = Cluster::start();
+    let first = cluster.observe(&[]);
+    fs::write(cluster.proxy.path("given.json"), first["targets"].to_string()).unwrap();
+    let words = [
+        "generate",
+        "verify-jobs",
+        "--policy",
+        "policy.yaml",
+        "--targets",
+        "given.json",
+        "--workload",
+        "trips",
+    ];
+    let ended = cluster.run(&words, &[]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let objects: Vec<Value> = ended
+        .out
+        .split("---\n")
+        .skip(1)
+        .map(|text| serde_saphyr::from_str(text).unwrap())
+        .collect();
+    let of_kind = |kind: &str| objects.iter().find(|object| object["kind"] == kind).unwrap();
+    let pod = &of_kind("Job")["spec"]["template"]["spec"];
+    let root = cluster.proxy.path("mounted");
+    for item in pod["volumes"][0]["configMap"]["items"].as_array().unwrap() {
+        let path = root.join(item["path"].as_str().unwrap());
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(
+            path,
+            of_kind("ConfigMap")["data"][item["key"].as_str().unwrap()]
+                .as_str()
+                .unwrap(),
+        )
+        .unwrap();
+    }
+    let container = &pod["containers"][0];
+    let mount = container["volumeMounts"][0]["mountPath"].as_str().unwrap();
+    let dns = cluster.origins.dns.address.to_string();
+    let args: Vec<_> = container["args"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|word| word.as_str().unwrap())
+        .collect();
+    let args: Vec<_> = args
+        .iter()
+        .map(|word| word.replace(mount, root.to_str().unwrap()))
+        .collect();
+    let mut words: Vec<&str> = args.iter().map(String::as_str).collect();
+    words.extend(["--dns", &dns, "--timeout", "2s"]);
+    let ended = cluster.run(
+        &words,
+        &[("NODE_IP", "192.0.2.1"), ("KUBERNETES_SERVICE_HOST", "127.0.0.1")],
+    );
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let seen: Value = serde_json::from_str(&ended.out).unwrap();
+    let ids = |seen: &Value| {
+        let all = seen["seen"].as_array().unwrap().iter();
+        all.map(|one| one["id"].as_str().unwrap().to_owned())
+            .collect::<std::collections::BTreeSet<_>>()
+    };
+    let extra: Vec<_> = ids(&seen).difference(&ids(&first)).cloned().collect();
+    assert_eq!(extra, ["L05 own node kubelet 10250"]);
+    assert_eq!(ids(&first).difference(&ids(&seen)).count(), 0);
+}
+
 /// DNS that does not answer is no proof of anything, and not an end of the command either.
 #[test]
 fn without_dns_there_are_verdicts_all_the_same() {

@@ -1,20 +1,31 @@
 //! Targets from a file, the settings, the environment of a pod, and flags; the later beats the earlier.
 //! Must not look anything up.
-//! Called by `verify`.
+//! Called by `verify`, and by `generate` for its Jobs.
 
 use std::env;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-use crate::cli::args::{Node, VerifyArgs};
+use crate::cli::args::{Node, TargetArgs};
 use crate::kubernetes::probe::{ProxyAt, Targets};
 use crate::name::{Host, HostName};
 use crate::settings::{Mode, Settings};
 
+/// As this process, in its pod, finds them. Where settings are given, the proxy listens where they say.
+///
 /// # Errors
 /// A line for a person: a file that cannot be read, a variable or a flag that makes no sense.
-pub(super) fn gather(args: &VerifyArgs, settings: &Settings) -> Result<Targets, String> {
-    let given = &args.targets;
+pub(super) fn gather(given: &TargetArgs, settings: Option<&Settings>) -> Result<Targets, String> {
+    let mut targets = named(given, settings)?;
+    from_environment(&mut targets)?;
+    Ok(targets)
+}
+
+/// The same without the environment: for pods that have one of their own.
+///
+/// # Errors
+/// Likewise.
+pub(in crate::cli) fn named(given: &TargetArgs, settings: Option<&Settings>) -> Result<Targets, String> {
     let mut targets = match &given.targets {
         None => Targets::default(),
         Some(file) => {
@@ -23,13 +34,12 @@ pub(super) fn gather(args: &VerifyArgs, settings: &Settings) -> Result<Targets, 
             serde_json::from_str(&text).map_err(|error| format!("{shown}: {error}"))?
         }
     };
-    if given.targets.is_none() || args.files.config.is_some() {
+    if let Some(settings) = settings {
         targets.proxy = ProxyAt {
             host: targets.proxy.host,
             ..proxy(settings)
         };
     }
-    from_environment(&mut targets)?;
     set(&mut targets.public_dns, given.public_dns);
     set(&mut targets.public_ntp, given.public_ntp);
     set(&mut targets.public_v6, given.public_v6);
@@ -72,7 +82,7 @@ pub(super) fn gather(args: &VerifyArgs, settings: &Settings) -> Result<Targets, 
 }
 
 /// What of the settings clients see.
-pub(in crate::cli) fn proxy(settings: &Settings) -> ProxyAt {
+fn proxy(settings: &Settings) -> ProxyAt {
     let explicit = settings.listeners.iter().find_map(|listener| match &listener.mode {
         Mode::Explicit { tls } => Some((listener.bind.port(), tls.is_some())),
         _ => None,
