@@ -21,7 +21,9 @@ fn the_golden_files_hold() {
             fs::create_dir_all(path.parent().unwrap()).unwrap();
             fs::write(path, &text).unwrap();
         }
-        assert_eq!(fs::read_to_string(path).unwrap_or_default(), text, "{}", path.display());
+        let expected = fs::read_to_string(path).unwrap_or_default();
+        let changed = text.lines().zip(expected.lines()).find(|(new, old)| new != old);
+        assert!(expected == text, "{} differs, first at {changed:?}", path.display());
     }
     paths.sort();
     let mut there: Vec<_> = fs::read_dir(golden().join("verify-jobs"))
