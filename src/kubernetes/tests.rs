@@ -214,6 +214,32 @@ fn the_policies_that_give_variables_need_kubernetes_1_36() {
     assert_eq!(count(&policy().replace("  kubernetes: \"1.36\"\n", "")), 0);
 }
 
+/// The variables follow the proxy's own settings, and what no listener serves is not promised.
+#[test]
+fn variables_name_a_listener_that_is_there() {
+    let urls = |explicit| {
+        let (files, said) = run_beside(Some(What::WorkloadEnv), &policy(), explicit);
+        let files = files.ok_or(said)?;
+        let objects = files.iter().flat_map(|file| &file.objects);
+        let urls = objects.filter_map(|object| object.value()["data"]["HTTPS_PROXY"].as_str());
+        let ends = urls.map(|url| url.replace("sluicegate.sluicegate.svc.cluster.local", ""));
+        Ok::<_, String>(ends.collect::<Vec<_>>())
+    };
+    let plain = Some(ExplicitPort { port: 3128, tls: false });
+    assert_eq!(urls(plain).unwrap(), ["http://:3128", "http://:3128", "http://:3201"]);
+    let over_tls = Some(ExplicitPort { port: 4128, tls: true });
+    assert_eq!(
+        urls(over_tls).unwrap(),
+        ["https://:4128", "https://:4128", "https://:3201"]
+    );
+    let said = urls(None).unwrap_err();
+    assert!(
+        said.contains("no listener is there for the proxy variables of `poi`"),
+        "{said}"
+    );
+    assert!(!said.contains("`trips`"), "{said}");
+}
+
 /// The proxy of nodes is no object of a cluster, so no part of everything.
 #[test]
 fn nodes_use_a_proxy_outside_the_cluster() {
@@ -310,6 +336,11 @@ pub(super) fn generated(text: &str) -> Result<Vec<File>, String> {
 
 /// What comes out where nothing is wrong, and whatever is said, warnings too.
 fn run(what: Option<What>, text: &str) -> (Option<Vec<File>>, String) {
+    run_beside(what, text, Some(ExplicitPort { port: 3128, tls: false }))
+}
+
+/// The same, beside a proxy whose settings have this listener for clients that know of it, or none.
+fn run_beside(what: Option<What>, text: &str, explicit: Option<ExplicitPort>) -> (Option<Vec<File>>, String) {
     let texts = [SourceText {
         name: "policy.yaml".into(),
         text: text.into(),
@@ -323,7 +354,7 @@ fn run(what: Option<What>, text: &str) -> (Option<Vec<File>>, String) {
     let document = Document::read_noting(&mut problems);
     let proxy = ProxyPorts {
         shared: vec![3128, 8080, 8443],
-        explicit: Some(ExplicitPort { port: 3128, tls: false }),
+        explicit,
         health: 9091,
         dns: Vec::new(),
     };

@@ -4,6 +4,7 @@
 
 pub mod explicit;
 mod files;
+mod no_proxy;
 
 use std::fs;
 use std::path::{Path, PathBuf};

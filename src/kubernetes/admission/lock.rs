@@ -15,7 +15,12 @@ pub(super) fn policies(plan: &Plan<'_>, owners: &Owners<'_>) -> Rule {
         namespaces: Some(in_namespaces(&guarded(plan))),
         resources: vec![
             resources("networking.k8s.io", "*", &["networkpolicies"], write),
-            resources("cilium.io", "*", &["ciliumnetworkpolicies"], write),
+            resources(
+                "cilium.io",
+                "*",
+                &["ciliumlocalredirectpolicies", "ciliumnetworkpolicies"],
+                write,
+            ),
             resources("crd.projectcalico.org", "*", &["networkpolicies"], write),
             resources("projectcalico.org", "*", &["networkpolicies"], write),
         ],
@@ -51,7 +56,12 @@ pub(super) fn cluster_policies(owners: &Owners<'_>, system_namespaces: &[&str]) 
         purpose: "only the owners of the lock, and the system, write network policies of the whole cluster".to_owned(),
         namespaces: None,
         resources: vec![
-            resources("cilium.io", "*", &["ciliumclusterwidenetworkpolicies"], write),
+            resources(
+                "cilium.io",
+                "*",
+                &["ciliumclusterwidenetworkpolicies", "ciliumegressgatewaypolicies"],
+                write,
+            ),
             resources("crd.projectcalico.org", "*", &["globalnetworkpolicies"], write),
             resources("policy.networking.k8s.io", "*", &kubernetes, write),
             resources("projectcalico.org", "*", &["globalnetworkpolicies"], write),

@@ -38,7 +38,7 @@ const VARIABLES: [(&str, &str); 3] = [
     ("windows", "has(object.spec.os) && object.spec.os.name == 'windows'"),
 ];
 
-const VALIDATIONS: [(&str, &str); 8] = [
+const VALIDATIONS: [(&str, &str); 9] = [
     (
         "(!has(object.spec.hostNetwork) || !object.spec.hostNetwork) && (!has(object.spec.hostPID) || \
          !object.spec.hostPID) && (!has(object.spec.hostIPC) || !object.spec.hostIPC)",
@@ -82,5 +82,9 @@ const VALIDATIONS: [(&str, &str); 8] = [
          !has(c.securityContext) || !has(c.securityContext.windowsOptions) || \
          !has(c.securityContext.windowsOptions.hostProcess) || !c.securityContext.windowsOptions.hostProcess)",
         "Windows hostProcess containers are for the system's namespaces",
+    ),
+    (
+        "!has(object.spec.volumes) || object.spec.volumes.all(volume, !has(volume.hostPath))",
+        "hostPath volumes are for the system's namespaces: with group 0 the socket of the container runtime is root",
     ),
 ];

@@ -56,6 +56,21 @@ fn an_expression_that_fails_refuses() {
     assert!(rule.refuses(request, &corpus).unwrap().1.starts_with("failed"));
 }
 
+/// Only an API server knows the types that a mutation makes; that it is an expression can be seen here.
+#[test]
+fn mutations_are_expressions() {
+    let files = generated(&policy()).unwrap();
+    let mut count = 0;
+    for object in files.iter().flat_map(|file| &file.objects) {
+        for mutation in object.value()["spec"]["mutations"].as_array().into_iter().flatten() {
+            let text = mutation["applyConfiguration"]["expression"].as_str().unwrap();
+            Program::compile(text).unwrap_or_else(|error| panic!("{text}: {error}"));
+            count += 1;
+        }
+    }
+    assert_eq!(count, 6);
+}
+
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Corpus {
