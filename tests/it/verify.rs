@@ -7,12 +7,15 @@ mod cluster;
 use std::fs;
 use std::sync::Arc;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::ca::Ca;
 use crate::support::origin::{Origin, Reply, Site};
+use crate::support::proxy::free_port;
+use crate::support::setup::Setup;
+use crate::support::world::Origins;
 
-use cluster::Cluster;
+use cluster::{Cluster, run};
 
 #[test]
 fn probes_see_what_there_is() {
@@ -356,6 +359,50 @@ fn the_jobs_observe_with_their_own_files() {
     let extra: Vec<_> = ids(&seen).difference(&ids(&first)).cloned().collect();
     assert_eq!(extra, ["L05 own node kubelet 10250"]);
     assert_eq!(ids(&first).difference(&ids(&seen)).count(), 0);
+}
+
+/// A proxy whose listeners speak TLS is spoken to in TLS, whoever signed its certificate.
+#[test]
+fn an_https_proxy_is_seen_through() {
+    let origins = Origins::start();
+    let (trips, tls) = (free_port(), origins.https.port());
+    let policy = format!(
+        "workloads:\n  trips: {{namespace: api, pods: {{app: trips}}, port: {trips}}}\nallow:\n  - {{to: \
+         [\"https://api.allowed.test:{tls}\"], addresses: [127.0.0.0/8]}}\nexpect:\n  - {{from: trips, allow: \
+         \"https://api.allowed.test:{tls}\"}}\n  - {{from: trips, deny: \"https://denied.test\"}}\n"
+    );
+    let files = json!({"cert": "proxy.crt", "key": "proxy.key"});
+    let listeners = json!([{"name": "proxy", "mode": "explicit", "bind": "127.0.0.1:0", "tls": files}]);
+    let setup = Setup::new(&policy)
+        .dns(&origins.dns)
+        .set("listeners", listeners.clone());
+    let issued = Ca::new("nobody knows it").server(&["proxy.test"]);
+    issued.write(
+        &setup.folder.path().join("proxy.crt"),
+        &setup.folder.path().join("proxy.key"),
+    );
+    let proxy = setup.start();
+    fs::write(proxy.path("verify.yaml"), json!({"listeners": listeners}).to_string()).unwrap();
+    let dns = origins.dns.address.to_string();
+    let flags = "verify -c verify.yaml --policy policy.yaml --as trips --observe --proxy 127.0.0.1 --timeout 2s --early 0 --public \
+                 127.0.0.1:9 --public-dns 127.0.0.1:9 --public-ntp 127.0.0.1:9 --metadata 127.0.0.1:9 --wire-server 127.0.0.1 \
+                 --public-v6 [::1]:9 --dns";
+    let words: Vec<_> = flags.split_whitespace().chain([&*dns]).collect();
+    let ended = run(proxy.folder.path(), &words, &[]);
+    let seen: Value = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
+    for (id, outcome) in [
+        (format!("L08 proxy port {trips}"), "answered"),
+        (format!("expect allow tls://api.allowed.test:{tls}"), "answered"),
+        ("expect deny tls://denied.test:443".to_owned(), "denied"),
+        (
+            format!("L09 another name inside a tunnel to api.allowed.test:{tls}"),
+            "denied",
+        ),
+    ] {
+        let mut all = seen["seen"].as_array().unwrap().iter();
+        let one = all.find(|one| one["id"] == *id).unwrap();
+        assert_eq!(one["outcome"], outcome, "{one}");
+    }
 }
 
 /// DNS that does not answer is no proof of anything, and not an end of the command either.

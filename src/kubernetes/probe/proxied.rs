@@ -20,6 +20,7 @@ pub(super) fn probes(case: &Case<'_>) -> Vec<Probe> {
     let through = Through { case, proxy };
     probes.extend(through.expectations());
     probes.push(through.api_server());
+    probes.extend(through.api_service());
     probes.extend(through.literals());
     probes.push(through.wrong_name());
     probes.push(through.public_sql());
@@ -171,6 +172,24 @@ impl Through<'_> {
             advice: "write `cluster.api_server` into the policy that the proxy runs: a deny rule for pods comes of it"
                 .to_owned(),
         }
+    }
+
+    /// The same by the name that pods know it by.
+    fn api_service(&self) -> Option<Probe> {
+        let host = Host::Name(HostName::parse(API_SERVICE).ok()?);
+        let ask = Ask::new(host.clone(), Port::HTTPS);
+        let id = format!("L06 API server through the proxy {host}");
+        let then = Then::Hello(host.name().cloned());
+        let attempt = self.unless_allowed(&ask, self.connect(host, Port::HTTPS, then));
+        Some(Probe {
+            id,
+            cases: &["L06"],
+            criterion: Criterion::ApiServer,
+            must: refused(&attempt),
+            attempt,
+            proves: "the proxy refuses the names of Services".to_owned(),
+            advice: OTHER_POLICY.to_owned(),
+        })
     }
 
     /// Addresses instead of names, in public and where nothing may ever be dialled.
@@ -379,4 +398,5 @@ const OTHER_POLICY: &str =
 const TO_PROXY: &[Opener] = &[Opener::Http, Opener::Tls];
 /// Reserved: nobody can be allowed to have it (RFC 2606).
 const WRONG_NAME: &[u8] = b"another-name.sluicegate-verify.invalid";
+const API_SERVICE: &[u8] = b"kubernetes.default.svc.cluster.local";
 const TDS: u16 = 1433;

@@ -3,13 +3,14 @@
 //! Called by the tests of `verify`.
 
 use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
 
 use crate::support::origin::Origin;
 use crate::support::proxy::{Proxy, free_port};
-use crate::support::setup::Setup;
+use crate::support::setup::{BINARY, Setup};
 use crate::support::world::Origins;
 
 /// A proxy with two workloads, what stands around it, and the files that `verify` reads.
@@ -92,14 +93,7 @@ expect:
     }
 
     pub(super) fn run(&self, words: &[&str], environment: &[(&str, &str)]) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.args(words).current_dir(self.proxy.folder.path()).env_clear();
-        let output = command.envs(environment.iter().copied()).output().unwrap();
-        Ended {
-            code: output.status.code().expect("it was killed"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
+        run(self.proxy.folder.path(), words, environment)
     }
 
     pub(super) fn observe(&self, environment: &[(&str, &str)]) -> Value {
@@ -128,5 +122,17 @@ expect:
         );
         let report = serde_json::from_str(&ended.out).unwrap_or_else(|error| panic!("{error}: {ended:?}"));
         (ended.code, report)
+    }
+}
+
+/// The command in a directory, with nothing else in its environment.
+pub(super) fn run(folder: &Path, words: &[&str], environment: &[(&str, &str)]) -> Ended {
+    let mut command = Command::new(BINARY);
+    command.args(words).current_dir(folder).env_clear();
+    let output = command.envs(environment.iter().copied()).output().unwrap();
+    Ended {
+        code: output.status.code().expect("it was killed"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
     }
 }
