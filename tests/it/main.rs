@@ -1,6 +1,6 @@
 //! Tests of the real binary: started as a process, spoken to over sockets, judged by bytes, records and metrics.
 //! Must not reach into the crate: what is tested here is what a user gets. One binary, so that it links once.
-//! Called by `tests/run`; the modules `clients`, `lab`, `image` and `manifests::tools` are rings of their own.
+//! Called by `tests/run`; the modules `clients`, `lab`, `image`, `manifests::tools` and `deploy::promtool` are rings.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
 #![allow(
@@ -16,6 +16,7 @@ mod bodies;
 mod clients;
 mod commands;
 mod connect;
+mod deploy;
 mod endings;
 mod forward;
 mod harness;

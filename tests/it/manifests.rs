@@ -99,7 +99,8 @@ fn objects() -> Vec<(PathBuf, Value)> {
                 let kind = document["kind"]
                     .as_str()
                     .unwrap_or_else(|| panic!("{}: no kind", path.display()));
-                !["Component", "Kustomization"].contains(&kind)
+                // Objects of Prometheus' operators are judged by `deploy::monitoring`.
+                !["Component", "Kustomization", "PodMonitor", "PrometheusRule"].contains(&kind)
             });
             all.extend(documents.map(|document| (path.clone(), document)));
         }
