@@ -56,6 +56,49 @@ fn an_expression_that_fails_refuses() {
     assert!(rule.refuses(request, &corpus).unwrap().1.starts_with("failed"));
 }
 
+/// What this repository deploys is not what it refuses: the proxy's pods, and those that verify the lock.
+#[test]
+fn our_own_pods_pass() {
+    let corpus: Corpus =
+        serde_saphyr::from_str(include_str!("../../../tests/corpus/kubernetes/admission.yaml")).unwrap();
+    let rules = rules();
+    let mut count = 0;
+    for folder in ["deploy/base", "tests/golden/kubernetes/verify-jobs"] {
+        for path in super::walk(&super::root().join(folder)) {
+            let text = std::fs::read_to_string(&path).unwrap();
+            for object in serde_saphyr::from_multiple::<Value>(&text).unwrap() {
+                let Some(template) = object.pointer("/spec/template") else {
+                    continue;
+                };
+                let request = Request {
+                    id: path.display().to_string(),
+                    who: "replicaSets".to_owned(),
+                    operation: "CREATE".to_owned(),
+                    group: String::new(),
+                    version: v1(),
+                    resource: "pods".to_owned(),
+                    sub_resource: String::new(),
+                    namespace: object["metadata"]["namespace"]
+                        .as_str()
+                        .unwrap_or("sluicegate")
+                        .to_owned(),
+                    name: String::new(),
+                    object: template.clone(),
+                    old_object: Value::Null,
+                    refused_by: Vec::new(),
+                };
+                let refused: Vec<_> = rules
+                    .iter()
+                    .filter_map(|rule| rule.refuses(&request, &corpus))
+                    .collect();
+                assert!(refused.is_empty(), "{}: {refused:?}", request.id);
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 3, "only {count} templates were found");
+}
+
 /// Only an API server knows the types that a mutation makes; that it is an expression can be seen here.
 #[test]
 fn mutations_are_expressions() {
