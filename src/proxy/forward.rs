@@ -6,7 +6,6 @@ mod body;
 mod exchange;
 mod fields;
 
-use std::future::poll_fn;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -68,6 +67,17 @@ pub(crate) enum Next {
     Tunnel(Box<Established>),
 }
 
+/// How hyper has left a client connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum HyperEnd {
+    /// Everything that was answered has been written.
+    Finished,
+    /// The client or the upstream has gone; the records have said so already.
+    Failed,
+    /// The exchange was cut.
+    Cut,
+}
+
 /// Serves requests until the connection ends.
 pub(crate) async fn serve(
     connection: Arc<Connection>,
@@ -86,8 +96,8 @@ pub(crate) async fn serve(
     if let Some(ready) = ready {
         exchanges.adopt(ready).await;
     }
-    let (mut client, buffer, cut) = run(&connection, &exchanges, &findings, strict).await;
-    if cut || findings.was_cut_short() {
+    let (mut client, buffer, end) = run(&connection, &exchanges, &findings, strict).await;
+    if end == HyperEnd::Cut || findings.was_cut_short() {
         client.abort();
         return Next::Closed;
     }
@@ -129,13 +139,13 @@ pub(crate) async fn serve_origin(
     }
 }
 
-/// Drives hyper to its end and takes the stream back. `true`: the exchange was cut.
+/// Drives hyper to its end and takes the stream back.
 async fn run(
     connection: &Connection,
     exchanges: &Arc<Exchanges>,
     findings: &Findings,
     strict: Strict,
-) -> (Client, BytesMut, bool) {
+) -> (Client, BytesMut, HyperEnd) {
     let service = service_fn({
         let exchanges = Arc::clone(exchanges);
         move |request: Request<Incoming>| Box::pin(Arc::clone(&exchanges).serve(request))
@@ -149,20 +159,19 @@ async fn run(
         .auto_date_header(false)
         .serve_connection(TokioIo::new(strict), service);
     let mut draining = false;
-    let cut = loop {
+    let end = loop {
         tokio::select! {
             biased;
-            () = connection.cut.notified() => if findings.is_cut() { break true },
+            () = connection.cut.notified() => if findings.is_cut() { break HyperEnd::Cut },
             () = connection.proxy.draining.cancelled(), if !draining => {
                 draining = true;
                 Pin::new(&mut server).graceful_shutdown();
             }
-            // An error here is the client's or the upstream's end; the records have said so already.
-            _ended = poll_fn(|cx| server.poll_without_shutdown(cx)) => break false,
+            ended = &mut server => break if ended.is_ok() { HyperEnd::Finished } else { HyperEnd::Failed },
         }
     };
     let (client, buffer) = server.into_parts().io.into_inner().into_parts();
-    (client, buffer, cut)
+    (client, buffer, end)
 }
 
 /// Says what is left to say after hyper has finished.

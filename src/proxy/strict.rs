@@ -37,6 +37,8 @@ pub(crate) struct Strict {
     /// The client has finished its side.
     finished: bool,
     next_look: Option<Pin<Box<Sleep>>>,
+    /// Set while the client takes nothing of what is written to it: when it has had its time.
+    patience: Option<Pin<Box<Sleep>>>,
     connection: Arc<Connection>,
     findings: Arc<Findings>,
 }
@@ -100,6 +102,7 @@ impl Strict {
             hyper_waits: false,
             finished: false,
             next_look: None,
+            patience: None,
             connection,
             findings: Arc::clone(&findings),
         };
@@ -204,6 +207,27 @@ impl Strict {
         }
         self.next_look = Some(next);
         Ok(())
+    }
+
+    /// Gives up a client that takes nothing for the idle time. While an exchange is under way the sweeper sees to that; what
+    /// hyper still holds of a finished one is known only here.
+    ///
+    /// # Errors
+    /// Those of the client, or its time is over.
+    fn bounded<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        let idle = self.connection.proxy.timeouts.idle;
+        if written.is_ready() || idle.is_zero() {
+            self.patience = None;
+            return written;
+        }
+        let patience = self.patience.get_or_insert_with(|| Box::pin(sleep(idle)));
+        ready!(patience.as_mut().poll(cx));
+        if self.findings.exchange().is_some() {
+            self.patience = None;
+            return self.bounded(cx, written);
+        }
+        self.findings.cut_short();
+        Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 
     fn await_head(&mut self) {
@@ -330,7 +354,9 @@ impl AsyncRead for Strict {
 
 impl AsyncWrite for Strict {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().client).poll_write(cx, buf)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.client).poll_write(cx, buf);
+        this.bounded(cx, written)
     }
 
     fn poll_write_vectored(
@@ -338,7 +364,9 @@ impl AsyncWrite for Strict {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().client).poll_write_vectored(cx, bufs)
+        let this = self.get_mut();
+        let written = Pin::new(&mut this.client).poll_write_vectored(cx, bufs);
+        this.bounded(cx, written)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -349,11 +377,13 @@ impl AsyncWrite for Strict {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         this.watch(cx)?;
-        Pin::new(&mut this.client).poll_flush(cx)
+        let flushed = Pin::new(&mut this.client).poll_flush(cx);
+        this.bounded(cx, flushed)
     }
 
+    /// hyper has finished and holds nothing back. The client stays open for the front, which takes it and has the last word.
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().client).poll_shutdown(cx)
+        self.poll_flush(cx)
     }
 }
 

@@ -4,8 +4,9 @@
 
 use std::io::{self, Read, Write};
 use std::sync::{Mutex, mpsc};
+use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
@@ -48,6 +49,10 @@ impl Stage {
     }
 
     fn of(serve: impl Fn(&mut Tap) -> io::Result<()> + Send + Sync + 'static) -> Self {
+        Self::within(json!("60s"), serve)
+    }
+
+    fn within(idle: Value, serve: impl Fn(&mut Tap) -> io::Result<()> + Send + Sync + 'static) -> Self {
         let origins = Origins::start();
         let origin = Origin::start("127.0.0.1:0", serve);
         let policy = format!(
@@ -57,6 +62,7 @@ impl Stage {
         let proxy = Setup::new(&policy)
             .dns(&origins.dns)
             .set("timeouts.half_close", json!("500ms"))
+            .set("timeouts.idle", idle)
             .start();
         Self { origins, origin, proxy }
     }
@@ -78,6 +84,41 @@ impl Stage {
             .connections
             .wait(DEADLINE, |all| whole(&all.first()?.bytes).then_some(()));
         came.expect("the request reaches the origin");
+    }
+
+    /// Clients of early answers that have not read theirs, each somewhat longer. The last ones are longer than the kernel
+    /// holds, so that the proxy holds the rest.
+    fn beyond_the_buffers(idle: &str) -> (Self, Vec<(usize, Client)>) {
+        let stage = Self::within(json!(idle), |tap| {
+            let request = Message::read_head(tap)?.unwrap();
+            let body = pattern(request.field("x-size").unwrap().parse().unwrap());
+            // What a server leaves unread makes its close a reset.
+            tap.read_exact(&mut [0; b"half".len()])?;
+            write!(tap, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len())?;
+            tap.write_all(&body)
+        });
+        let waiting = stage.until_it_waits(|size| {
+            let rest = format!("X-Size: {size}\r\nContent-Length: 10\r\n\r\nhalf");
+            stage.ask("POST", "1.1", &rest)
+        });
+        (stage, waiting)
+    }
+
+    /// Asks for exchanges of growing sizes, up to the first that does not come to its end by itself. Gives the others.
+    fn until_it_waits(&self, ask: impl Fn(usize) -> Client) -> Vec<(usize, Client)> {
+        let mut all = Vec::new();
+        loop {
+            let size = (all.len() + 1) * (32 << 10);
+            let client = ask(size);
+            let ended = |records: &[Record]| {
+                let tunnels = records.iter().filter(|record| record.is_tunnel()).count();
+                (tunnels > all.len()).then_some(())
+            };
+            if self.proxy.records.wait(PATIENCE, ended).is_none() {
+                return all;
+            }
+            all.push((size, client));
+        }
     }
 
     fn end(&self) -> String {
@@ -253,3 +294,28 @@ fn a_client_that_has_finished_still_gets_its_answers() {
     assert_eq!(client.response().text(), "/next");
     assert_eq!(client.read_to_end().1, Ending::Closed);
 }
+
+#[test]
+fn an_answer_that_comes_early_arrives_whole_at_a_client_that_reads_late() {
+    let (stage, waiting) = Stage::beyond_the_buffers("60s");
+    for (size, mut client) in waiting {
+        assert_eq!(client.response().body.len(), size);
+    }
+    drop(stage);
+}
+
+#[test]
+fn a_client_that_never_takes_the_rest_of_its_answer_is_given_up() {
+    let (stage, waiting) = Stage::beyond_the_buffers("3s");
+    stage
+        .proxy
+        .wait_metric("sluicegate_open_connections", &[("listener", "proxy")], |open| {
+            open == 0
+        });
+    let (size, mut client) = waiting.into_iter().next_back().unwrap();
+    let (answer, ending) = client.read_to_end();
+    assert_eq!(ending, Ending::Reset, "{} of {size}", answer.len());
+}
+
+/// Longer than anything takes that need not wait.
+const PATIENCE: Duration = Duration::from_secs(1);
