@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 pub(crate) use self::body::Passing;
 use self::exchange::{Exchanges, Switched};
@@ -118,7 +118,11 @@ pub(crate) async fn serve(
             first: buffer,
         }));
     }
-    conclude(connection, &findings, client, buffer).await
+    let next = conclude(Arc::clone(&connection), &findings, client, buffer).await;
+    if end == HyperEnd::Finished && matches!(next, Next::Closed) {
+        let _ = timeout(connection.farewell(), exchanges.finish()).await;
+    }
+    next
 }
 
 /// The same where clients believe to speak to the server itself, and a CONNECT is refused by the reader.

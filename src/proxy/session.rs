@@ -75,6 +75,12 @@ impl Connection {
         from + if head.is_zero() { FOR_EVER } else { head }
     }
 
+    /// How long a destination may take its time with what a client that has gone had sent it.
+    pub(crate) fn farewell(&self) -> Duration {
+        let half_close = self.proxy.timeouts.half_close;
+        if half_close.is_zero() { FOR_EVER } else { half_close }
+    }
+
     /// The workload that names this client in records and metrics.
     pub(crate) fn workload(&self) -> Option<Arc<str>> {
         self.source

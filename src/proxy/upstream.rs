@@ -4,11 +4,14 @@
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
+use tokio_util::task::AbortOnDropHandle;
 
 use super::forward::Passing;
 use crate::name::{Host, Port};
@@ -25,6 +28,8 @@ pub(crate) struct Upstream {
     pub(crate) reused: bool,
     rule: Option<RuleId>,
     generation: Generation,
+    /// Drives it, no longer than there is somebody to drive it for.
+    _driver: AbortOnDropHandle<()>,
     /// For its descriptor. `None`: it has the one that admission counts for the client connection's upstream.
     spare: Option<OwnedSemaphorePermit>,
 }
@@ -49,8 +54,8 @@ impl Upstream {
             .max_buf_size(MAX_RESPONSE_HEAD)
             .handshake(TokioIo::new(stream))
             .await?;
-        // It ends when the sender is dropped or the upstream closes; errors come out at the sender.
-        tokio::spawn(async move { drop(connection.with_upgrades().await) });
+        // Errors come out at the sender. Left alone, it would wait for an upstream that does not read for ever.
+        let driver = tokio::spawn(async move { drop(connection.with_upgrades().await) });
         Ok(Self {
             sender,
             host,
@@ -59,6 +64,7 @@ impl Upstream {
             reused: false,
             rule,
             generation,
+            _driver: AbortOnDropHandle::new(driver),
             spare: None,
         })
     }
@@ -99,9 +105,19 @@ impl Upstreams {
                     .position(|upstream| upstream.port == port && upstream.host == *host)?;
                 idle.swap_remove(index)
             };
-            if candidate.sender.ready().await.is_ok() {
+            // One that is not done with the last request by now reads no more, or slower than a new one is there.
+            if matches!(timeout(READY, candidate.sender.ready()).await, Ok(Ok(()))) {
                 return Some(candidate);
             }
+        }
+    }
+
+    /// Waits until all have taken the requests that they were given, and closes them.
+    pub(crate) async fn finish(&self) {
+        let idle = std::mem::take(&mut *self.lock());
+        for mut upstream in idle {
+            // An error is an upstream that has closed.
+            drop(upstream.sender.ready().await);
         }
     }
 
@@ -122,5 +138,7 @@ impl Upstreams {
 }
 
 const MAX_IDLE: usize = 2;
+/// For a kept connection to become ready.
+const READY: Duration = Duration::from_secs(1);
 /// In bytes. To hyper it is the bound of a buffer that it may pass by one read.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;

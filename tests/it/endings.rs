@@ -317,5 +317,47 @@ fn a_client_that_never_takes_the_rest_of_its_answer_is_given_up() {
     assert_eq!(ending, Ending::Reset, "{} of {size}", answer.len());
 }
 
+#[test]
+fn an_upload_that_its_server_never_reads_ends_with_its_client() {
+    let (leave, left) = mpsc::channel::<()>();
+    let left = Mutex::new(left);
+    let stage = Stage::of(move |tap| {
+        Message::read_head(tap)?;
+        let _ = left.lock().unwrap().recv();
+        Ok(())
+    });
+    let mut client = stage.ask("POST", "1.1", "Content-Length: 1000000000\r\n\r\n");
+    stage.wait_request();
+    client.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    while client.try_send(pattern(1 << 20)).is_ok() {}
+    client.reset();
+    assert_eq!(stage.end(), "client_reset");
+    drop(leave);
+}
+
+/// What a server answers early and then never reads is not waited for by the next request.
+#[test]
+fn a_kept_connection_that_is_stuck_is_not_used_again() {
+    let (leave, left) = mpsc::channel::<()>();
+    let left = Mutex::new(left);
+    let stage = Stage::of(move |tap| {
+        Message::read_head(tap)?;
+        tap.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")?;
+        let _ = left.lock().unwrap().recv();
+        Ok(())
+    });
+    let taken = stage.until_it_waits(|size| {
+        let mut client = stage.ask("POST", "1.1", &format!("Content-Length: {size}\r\n\r\n"));
+        assert_eq!(client.response().text(), "ok");
+        client.stream.set_write_timeout(Some(PATIENCE)).unwrap();
+        let _ = client.try_send(pattern(size));
+        client
+    });
+    let (_, mut client) = taken.into_iter().next_back().unwrap();
+    client.get(&format!("http://plain.allowed.test:{}/", stage.origin.port()));
+    assert_eq!(client.response().text(), "ok", "over another connection");
+    drop(leave);
+}
+
 /// Longer than anything takes that need not wait.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -89,6 +89,11 @@ impl Exchanges {
         lock(&self.switched).take()
     }
 
+    /// Waits until the upstreams have taken what was read for them: one may answer early and read later.
+    pub(crate) async fn finish(&self) {
+        self.upstreams.finish().await;
+    }
+
     /// Serves one request.
     pub(crate) async fn serve(self: Arc<Self>, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let Some((head, started)) = self.findings.take_head() else {
