@@ -5,34 +5,21 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::time::Instant;
 
-use tempfile::TempDir;
+mod deployment;
+mod podman;
+
+use podman::{IMAGE, Podman};
 
 use crate::lab::netns::Netns;
-use crate::support::DEADLINE;
 use crate::support::client::Client;
 use crate::support::dns::Dns;
 use crate::support::origin::Origin;
-use crate::support::proxy::fetch;
 
 #[test]
 fn the_image_holds_three_files_and_runs_without_any_right() {
     let podman = Podman::new();
-    let context = format!("build={}", rootfs().display());
-    let repository = env!("CARGO_MANIFEST_DIR");
-    podman.run(&[
-        "build",
-        "--quiet",
-        "--pull=never",
-        "--network=none",
-        "--build-context",
-        &context,
-        "-t",
-        IMAGE,
-        repository,
-    ]);
+    podman.build();
 
     let mounted = PathBuf::from(podman.run(&["image", "mount", IMAGE]));
     let mut files = BTreeSet::new();
@@ -90,19 +77,7 @@ fn serve(podman: &Podman, netns: &Netns) {
     podman.wait_ready(&container);
 
     let pid = podman.run(&["inspect", "--format", "{{.State.Pid}}", &container]);
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = |name: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(name))
-            .unwrap()
-            .trim()
-            .to_owned()
-    };
-    assert_eq!(line("Uid:"), ["65532"; 4].join("\t"));
-    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
-        assert_eq!(line(set), "0000000000000000", "{set}");
-    }
+    assert_no_rights(&pid);
 
     let proxy = "127.0.0.1:3128".parse().unwrap();
     let target = format!("echo.allowed.test:{}", echo.port());
@@ -121,73 +96,22 @@ fn serve(podman: &Podman, netns: &Netns) {
     );
 }
 
-/// podman with a store of its own, which goes with the test.
-struct Podman {
-    folder: TempDir,
-}
-
-impl Podman {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        fs::write(folder.path().join("containers.conf"), CONFIGURATION).unwrap();
-        Self { folder }
+/// A process of the image's user that can do nothing which that user may not.
+fn assert_no_rights(pid: &str) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = |name: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .unwrap()
+            .trim()
+            .to_owned()
+    };
+    assert_eq!(line("Uid:"), ["65532"; 4].join("\t"));
+    assert_eq!(line("NoNewPrivs:"), "1");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapBnd:", "CapAmb:"] {
+        assert_eq!(line(set), "0000000000000000", "{set}");
     }
-
-    /// What it prints. It must succeed.
-    fn run(&self, words: &[&str]) -> String {
-        let output = self.command(words).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "podman {words:?}: {said}");
-        String::from_utf8(output.stdout).unwrap().trim().to_owned()
-    }
-
-    fn command(&self, words: &[&str]) -> Command {
-        let path = |name: &str| self.folder.path().join(name);
-        let mut command = Command::new("podman");
-        command.env("CONTAINERS_CONF", path("containers.conf"));
-        command
-            .arg("--root")
-            .arg(path("root"))
-            .arg("--runroot")
-            .arg(path("runroot"));
-        command
-            .args(["--storage-driver=vfs", "--cgroup-manager=cgroupfs"])
-            .args(words);
-        command
-    }
-
-    fn wait_ready(&self, container: &str) {
-        let health = "127.0.0.1:9091".parse().unwrap();
-        let end = Instant::now() + DEADLINE;
-        let is_open = || std::net::TcpStream::connect_timeout(&health, DEADLINE).is_ok();
-        while !is_open() || fetch(health, "http://127.0.0.1/readyz").status() != 200 {
-            assert!(
-                Instant::now() < end,
-                "it is never ready:\n{}",
-                self.run(&["logs", container])
-            );
-            std::thread::park_timeout(std::time::Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for Podman {
-    fn drop(&mut self) {
-        let _ = self.command(&["rm", "--all", "--force", "--time=0"]).output();
-        let _ = self.command(&["rmi", "--all", "--force"]).output();
-    }
-}
-
-/// The files of the image, as `tests/run` has had them built.
-fn rootfs() -> PathBuf {
-    let tools = std::env::var_os("SLUICEGATE_TEST_TOOLS").expect("tests/run says where it puts what tests need");
-    let folder = PathBuf::from(tools).join("image");
-    assert!(
-        folder.join("out/sluicegate").is_file(),
-        "tests/run has not built {}",
-        folder.display()
-    );
-    folder
 }
 
 fn files_below(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
@@ -200,12 +124,3 @@ fn files_below(folder: &Path, root: &Path, found: &mut BTreeSet<String>) {
         }
     }
 }
-
-const IMAGE: &str = "localhost/sluicegate:test";
-/// Works where hard limits cannot be raised and where control groups are of both versions.
-const CONFIGURATION: &str = "\
-[containers]
-default_ulimits = [\"nofile=4096:4096\", \"nproc=4096:4096\"]
-[engine]
-runtime = \"runc\"
-";

@@ -24,6 +24,13 @@ impl Netns {
         netns
     }
 
+    /// A name for the namespace of a process, which lives as long as something runs in it.
+    pub fn of_process(label: &str, pid: &str) -> Self {
+        let name = format!("sluicegate-{}-{label}", std::process::id());
+        command("ip", &["netns", "attach", &name, pid]);
+        Self { name }
+    }
+
     /// A pair of devices, one here and one in `other`.
     pub fn link(&self, device: &str, other: &Self, its: &str) {
         let other_name = other.name.as_str();
