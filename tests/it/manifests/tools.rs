@@ -147,9 +147,11 @@ fn validate(file: &Path) -> Output {
 }
 
 fn kustomize(folder: &Path) -> Vec<Value> {
-    let mut command = Command::new("kubectl");
+    let mut command = Command::new(tools().join("kubectl"));
     command.arg("kustomize").arg(folder);
-    let output = command.output().unwrap_or_else(|error| panic!("kubectl: {error}"));
+    let output = command
+        .output()
+        .unwrap_or_else(|error| panic!("kubectl: {error}; run tests/run to fetch it"));
     assert!(output.status.success(), "{}", shown(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     serde_saphyr::from_multiple(&text).unwrap()
