@@ -60,6 +60,7 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
             .collect(),
         mode,
         closed,
+        api_server: compiler.cluster.api_server.as_ref().map(|server| server.value.clone()),
         files: texts.iter().map(|text| Arc::clone(&text.name)).collect(),
         fingerprint: fingerprint(texts),
         rules: compiler.rules,

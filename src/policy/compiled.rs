@@ -14,7 +14,7 @@ use super::ask::Source;
 use super::index::Index;
 use super::problem::At;
 use super::rule::{Generation, Position, Rule, RuleId};
-use crate::name::Port;
+use crate::name::{HostName, Port};
 
 /// What the compiler hands over.
 #[derive(Debug, Default)]
@@ -24,6 +24,8 @@ pub struct Parts {
     pub mode: Mode,
     /// The cluster's own networks and its API server's addresses: never dialled unless a rule's `addresses` names them.
     pub closed: Vec<IpNet>,
+    /// The API server's name, which reporting opens to nobody whom a rule denies it.
+    pub api_server: Option<HostName>,
     /// Names of the files, in order.
     pub files: Vec<Arc<str>>,
     /// Of the contents of the files: the same number in every replica that holds the same ones.
@@ -141,6 +143,10 @@ impl Policy {
     /// The cluster's own networks and its API server's addresses.
     pub fn closed(&self) -> &[IpNet] {
         &self.parts.closed
+    }
+
+    pub fn api_server(&self) -> Option<&HostName> {
+        self.parts.api_server.as_ref()
     }
 
     /// The one workload that names this source in records and metrics: the one whose port it came through, else the

@@ -243,7 +243,7 @@ impl Judge<'_> {
     }
 
     /// What report mode makes of a verdict: everything goes out to public addresses, but not to names that only exist
-    /// inside a cluster.
+    /// inside a cluster, nor to the API server, which may have a public address that nobody wrote down.
     fn reported(&self, verdict: Verdict, ask: &Ask) -> Verdict {
         let Verdict::Deny { rule, reason } = verdict else {
             return verdict;
@@ -258,6 +258,10 @@ impl Judge<'_> {
             return Verdict::Deny { rule, reason };
         }
         if reason == Reason::NoRule && ask.host.name().is_some_and(is_cluster_name) {
+            return verdict;
+        }
+        let api_server = self.policy.api_server();
+        if reason == Reason::DenyRule && api_server.is_some() && ask.host.name() == api_server {
             return verdict;
         }
         let inspect = Inspect::Nothing;
