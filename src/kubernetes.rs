@@ -19,11 +19,12 @@ mod service_ports;
 mod verify_jobs;
 mod workload_env;
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 
 use crate::policy::Policy;
 use crate::policy::document::Document;
-use crate::policy::problem::Problems;
+use crate::policy::problem::{Place, Problems};
 
 pub use object::{File, Form, Object};
 pub use plan::Plan;
@@ -114,10 +115,36 @@ pub fn generate(what: Option<What>, inputs: Inputs<'_>, problems: &mut Problems<
             What::AksHttpProxy => aks_http_proxy::file(&plan, problems).into_iter().collect(),
         });
     }
+    refuse_twins(&files, problems);
     if what.is_none() {
         files.push(File::kustomization(&files));
     }
     files
+}
+
+/// Names are made from those of workloads; of two objects with one name only the second would be in force.
+fn refuse_twins(files: &[File], problems: &mut Problems<'_>) {
+    let mut known = HashSet::new();
+    for object in files.iter().flat_map(|file| &file.objects) {
+        let value = object.value();
+        let text = |field: &serde_json::Value| field.as_str().unwrap_or_default().to_owned();
+        let metadata = &value["metadata"];
+        let key = (
+            text(&value["kind"]),
+            text(&metadata["namespace"]),
+            text(&metadata["name"]),
+        );
+        if !key.2.is_empty() && !known.insert(key.clone()) {
+            let (kind, namespace, name) = key;
+            problems
+                .error(
+                    Place::default(),
+                    format!("two different objects would be the {kind} `{name}` of `{namespace}`"),
+                )
+                .help("rename a workload that has `-to-`, `-from-` or `-way-` in its name, or is called `addresses`")
+                .span = None;
+        }
+    }
 }
 
 fn network_policies(plan: &Plan<'_>, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> Vec<File> {

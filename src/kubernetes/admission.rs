@@ -9,7 +9,7 @@ pub(super) mod rule;
 
 use super::namespaces;
 use super::object::{File, Form};
-use super::plan::Plan;
+use super::plan::{Plan, SYSTEM, SYSTEM_ITSELF};
 use crate::policy::document::Lock;
 use crate::policy::problem::{At, Place, Problems};
 use rule::is_none_of;
@@ -92,22 +92,20 @@ fn system_namespaces<'d>(lock: Option<&'d At<Lock>>, plan: &Plan<'_>, problems: 
     let written = lock.map_or(&[][..], |lock| &lock.value.system_namespaces);
     let mut names: Vec<_> = written.iter().map(|name| &*name.value).collect();
     for name in written {
-        let locked = plan.is_locked(&name.value);
-        if locked || name.value == plan.cluster.proxy.namespace {
-            let which = if locked { "locked" } else { "the proxy's own" };
+        if name.value == plan.cluster.proxy.namespace {
             problems
                 .error(
                     name.at,
-                    format!("`{}` is {which}, and no namespace of the system", name.value),
+                    format!("`{}` is the proxy's own, and no namespace of the system", name.value),
                 )
                 .label("pods could run there as root, on the host's network")
-                .help("remove it here, or the workloads' lock");
+                .help("remove it here");
         }
     }
     if names.is_empty() {
-        return AKS.to_vec();
+        return SYSTEM.to_vec();
     }
-    if !names.contains(&"kube-system") {
+    if !names.contains(&SYSTEM_ITSELF) {
         let at = lock.map_or_else(Place::default, |lock| lock.at);
         problems
             .error(at, "`kube-system` is not among the namespaces of the system")
@@ -139,23 +137,6 @@ const EVERYBODY: [&str; 4] = [
     "system:authenticated",
     "system:serviceaccounts",
     "system:unauthenticated",
-];
-/// What AKS, its add-ons and its extensions run themselves.
-const AKS: [&str; 14] = [
-    "aks-istio-egress",
-    "aks-istio-ingress",
-    "aks-istio-system",
-    "app-routing-system",
-    "azure-arc",
-    "azure-extensions-usage-system",
-    "calico-apiserver",
-    "calico-system",
-    "dataprotection-microsoft",
-    "gatekeeper-system",
-    "kube-node-lease",
-    "kube-public",
-    "kube-system",
-    "tigera-operator",
 ];
 const HEADER: [&str; 28] = [
     "What the API server refuses: root outside the system's namespaces, and changes of the lock by who does not own it.",

@@ -5,10 +5,11 @@
 use ipnet::IpNet;
 use k8s_openapi::api::networking::v1::NetworkPolicyPort;
 
+use super::engine;
 use super::object::Object;
 use super::plan::{Edge, Plan, Pods};
 use super::selector::{self, Subject, block, tcp, way_in, way_out};
-use crate::policy::document::{Caller, Workload, address};
+use crate::policy::document::{Caller, Engine, Workload, address};
 use crate::policy::problem::{At, Place, Problems};
 
 /// The caller's side of an edge.
@@ -36,14 +37,23 @@ pub(super) fn into(edge: &Edge<'_>) -> Object {
 }
 
 /// Callers that are no workload: address ranges, and the API server through its tunnel.
-pub(super) fn from_outside(pods: &Pods<'_>, plan: &Plan<'_>, problems: &mut Problems<'_>) -> Vec<Object> {
+pub(super) fn from_outside(
+    pods: &Pods<'_>,
+    plan: &Plan<'_>,
+    engine: Engine,
+    problems: &mut Problems<'_>,
+) -> Vec<Object> {
     let mut ranges = Vec::new();
     let mut konnectivity = false;
     for caller in &pods.workload.called_by {
         match &caller.value {
             Caller::Workload(_) => continue,
             Caller::Cidr(cidr) => {
-                if is_outside(*cidr, caller, plan, problems) {
+                if !engine::is_covered(*cidr, engine) {
+                    problems
+                        .error(caller.at, format!("`{cidr}` is IPv6, which azure-npm does not filter"))
+                        .help("write its IPv4 range");
+                } else if is_outside(*cidr, caller, plan, problems) {
                     ranges.push(*cidr);
                 }
             }

@@ -2,7 +2,7 @@
 //! Must not leave out a way because it is hard to close; what stays open is said at the top of each file.
 //! Called by the generators of policies. Sources: kubernetes.io "Network Policies"; docs.cilium.io; learn.microsoft.com.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::IpNet;
 
@@ -22,6 +22,10 @@ pub(super) fn header(what: &str, engine: Engine) -> Vec<String> {
             "  kubectl delete {} --all-namespaces -l app.kubernetes.io/managed-by=sluicegate",
             kinds(engine)
         ),
+        "Applying never deletes: a way that was taken out of the policy file stays open until its object is gone. To apply".to_owned(),
+        "this file and delete what it no longer holds:".to_owned(),
+        "  kubectl apply -f THIS-FILE --prune -l app.kubernetes.io/managed-by=sluicegate \\".to_owned(),
+        format!("    {}", prunable(engine)),
         String::new(),
         "What a NetworkPolicy cannot cover:".to_owned(),
     ];
@@ -47,6 +51,15 @@ const fn kinds(engine: Engine) -> &'static str {
     }
 }
 
+const fn prunable(engine: Engine) -> &'static str {
+    match engine {
+        Engine::Cilium => {
+            "--prune-allowlist=networking.k8s.io/v1/NetworkPolicy --prune-allowlist=cilium.io/v2/CiliumNetworkPolicy"
+        }
+        Engine::Calico | Engine::AzureNpm => "--prune-allowlist=networking.k8s.io/v1/NetworkPolicy",
+    }
+}
+
 fn own(engine: Engine) -> &'static [&'static str] {
     match engine {
         Engine::Cilium => &[
@@ -68,3 +81,5 @@ const COMMON: &[&str] = &[
     "traffic between a pod and its own node, which always comes in (probes).",
     "names asked through the cluster's DNS: a question carries data out.",
 ];
+/// Of AKS LocalDNS: whom nodes and pods with `dnsPolicy: Default` ask, where it is on.
+pub(super) const LOCAL_DNS_OF_VNET: Ipv4Addr = Ipv4Addr::new(169, 254, 10, 10);

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 
 use super::cilium::{self, Entity, Protocol};
+use super::engine::LOCAL_DNS_OF_VNET;
 use super::object::{File, Form, Object};
 use super::plan::{Namespace, Plan, Pods};
 use super::selector::{self, Subject, block, default_deny, tcp, udp_and_tcp, way_out};
@@ -31,7 +32,7 @@ pub(super) fn file(
         let edges = || plan.edges.iter();
         objects.extend(edges().filter(|edge| edge.from.name() == pods.name()).map(edges::out));
         objects.extend(edges().filter(|edge| edge.to.name() == pods.name()).map(edges::into));
-        objects.extend(edges::from_outside(pods, plan, problems));
+        objects.extend(edges::from_outside(pods, plan, engine, problems));
     }
     File {
         path: format!("network-policies/{}.yaml", namespace.name),
@@ -108,6 +109,14 @@ impl Ways<'_, '_> {
                     .help(
                         "name the workload in `calls`: pods are selected by labels, and Services are translated first",
                     );
+            } else if way.value.port() == DNS {
+                problems
+                    .error(way.at, format!("`{}` is a DNS server", way.value))
+                    .help("names are asked of the cluster's DNS alone: let it forward the zones of that server");
+            } else if Some(way.value.ip()) == self.plan.cluster.proxy.address.map(|proxy| proxy.value.ip()) {
+                problems
+                    .error(way.at, format!("`{}` is the proxy of the nodes", way.value))
+                    .help("remove it: there this workload would come in as a node, and have a node's ways");
             } else if inside(&self.plan.cluster.api_server_addresses) {
                 problems
                     .error(way.at, format!("`{}` is the API server", way.value))
@@ -181,7 +190,13 @@ impl Ways<'_, '_> {
                 .help("add `api_server_addresses: [20.50.1.2/32]` to `cluster` (`az aks show --query fqdn`, then its addresses)");
             return None;
         }
-        let peers = addresses.iter().map(|range| block(range.value, &[])).collect();
+        let covered = addresses.iter().map(|range| range.value);
+        let covered = covered.filter(|range| engine::is_covered(*range, self.engine));
+        let peers: Vec<_> = covered.map(|range| block(range, &[])).collect();
+        if peers.is_empty() {
+            // No list of peers is everybody; and this engine lets IPv6 through as it is.
+            return None;
+        }
         Some(self.egress("api-server", purpose, vec![way_out(peers, vec![tcp(443)])]))
     }
 
@@ -209,7 +224,7 @@ impl Ways<'_, '_> {
 const DNS: u16 = 53;
 /// AKS LocalDNS (its resolver for the `VNet` and the one for the cluster), and Kubernetes' node-local DNS.
 const LOCAL_DNS: [Ipv4Addr; 3] = [
-    Ipv4Addr::new(169, 254, 10, 10),
+    LOCAL_DNS_OF_VNET,
     Ipv4Addr::new(169, 254, 10, 11),
     Ipv4Addr::new(169, 254, 20, 10),
 ];

@@ -55,13 +55,16 @@ impl<'d> Plan<'d> {
             agree_on_lock(workloads, problems);
             warn_of_overlap(workloads, problems);
         }
-        namespaces.retain(|_, workloads| workloads.iter().any(|pods| pods.workload.locked));
         if let Some(workloads) = namespaces.remove(&*cluster.proxy.namespace) {
             for pods in workloads {
                 problems
                     .error(pods.at, format!("`{}` is the namespace of the proxy", pods.namespace))
                     .help("move the workload to another namespace: there it would share the proxy's own way out");
             }
+        }
+        namespaces.retain(|_, workloads| workloads.iter().any(|pods| pods.workload.locked));
+        for pods in namespaces.values().flatten() {
+            refuse_system(pods, document, problems);
         }
         let locked = namespaces.into_iter();
         let locked = locked.map(|(name, workloads)| Namespace { name, workloads });
@@ -112,6 +115,27 @@ impl<'d> Pods<'d> {
 
     pub(super) fn name(&self) -> &'d str {
         &self.workload.name
+    }
+}
+
+/// A lock there would take the cluster's own traffic away: DNS, the tunnel of the API server, the ingress.
+fn refuse_system(pods: &Pods<'_>, document: &Document, problems: &mut Problems<'_>) {
+    let written = document
+        .lock
+        .as_ref()
+        .map_or(&[][..], |lock| &lock.value.system_namespaces);
+    let is_system = if written.is_empty() {
+        SYSTEM.contains(&pods.namespace)
+    } else {
+        written.iter().any(|name| *name.value == *pods.namespace) || pods.namespace == SYSTEM_ITSELF
+    };
+    if is_system {
+        problems
+            .error(
+                pods.at,
+                format!("`{}` would lock `{}`, a namespace of the system", pods.name(), pods.namespace),
+            )
+            .help("write `locked: false` here: others may call it all the same; `lock.system_namespaces` says what the system's are");
     }
 }
 
@@ -204,3 +228,23 @@ fn edge<'d>(
     }
     Some(((from.name(), to.name()), Edge { from, to }))
 }
+
+/// Without it nothing in a cluster works.
+pub(super) const SYSTEM_ITSELF: &str = "kube-system";
+/// What AKS, its add-ons and its extensions run themselves.
+pub(super) const SYSTEM: [&str; 14] = [
+    "aks-istio-egress",
+    "aks-istio-ingress",
+    "aks-istio-system",
+    "app-routing-system",
+    "azure-arc",
+    "azure-extensions-usage-system",
+    "calico-apiserver",
+    "calico-system",
+    "dataprotection-microsoft",
+    "gatekeeper-system",
+    "kube-node-lease",
+    "kube-public",
+    SYSTEM_ITSELF,
+    "tigera-operator",
+];

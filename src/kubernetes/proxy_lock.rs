@@ -8,13 +8,16 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
 
+use super::cilium::{self, Entity, Protocol};
+use super::engine::LOCAL_DNS_OF_VNET;
 use super::object::{File, Form, Object};
 use super::plan::{Plan, Pods};
 use super::selector::{self, Subject, block, default_deny, namespace, tcp, tcp_range, udp_and_tcp, way_in, way_out};
 use super::{Inputs, ProxyPorts, engine};
+use crate::name::Port;
 use crate::policy::Policy;
 use crate::policy::document::{Engine, address};
-use crate::policy::problem::{Place, Problems};
+use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Effect, HostMatch};
 
 /// The policies of the proxy's namespace.
@@ -23,7 +26,7 @@ pub(super) fn file(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>, problems
     let mut objects = vec![default_deny(&plan.cluster.proxy.namespace)];
     objects.extend(ways_in(plan, inputs.proxy, problems));
     objects.push(health(plan, inputs.proxy));
-    objects.push(ways_out(plan, engine, inputs));
+    objects.extend(ways_out(plan, engine, inputs));
     let name = &plan.cluster.proxy.namespace;
     File {
         path: format!("network-policies/{name}.yaml"),
@@ -69,6 +72,9 @@ fn ways_in(plan: &Plan<'_>, ports: &ProxyPorts, problems: &mut Problems<'_>) -> 
     let mut objects = Vec::new();
     let mut sharing = Vec::new();
     for workload in workloads {
+        if let Some(own) = workload.value.port {
+            refuse_taken(own, &workload.value.name, ports, problems);
+        }
         match (Pods::of(workload), workload.value.port) {
             (Some(pods), Some(own)) => objects.push(selector::ingress(
                 &proxy.namespace,
@@ -102,6 +108,23 @@ fn ways_in(plan: &Plan<'_>, ports: &ProxyPorts, problems: &mut Problems<'_>) -> 
     objects
 }
 
+/// Ports where the proxy's pods cannot listen, or where someone else already comes in.
+fn refuse_taken(own: At<Port>, name: &str, ports: &ProxyPorts, problems: &mut Problems<'_>) {
+    let number = own.value.number();
+    let why = if number < UNPRIVILEGED {
+        "the proxy's pods have no privileges, so they cannot listen there"
+    } else if ports.shared.contains(&number) {
+        "it is a listener that workloads share"
+    } else if number == ports.health {
+        "it is the port for probes and metrics"
+    } else {
+        return;
+    };
+    problems
+        .error(own.at, format!("port {number} cannot be that of `{name}`: {why}"))
+        .help("write a free port from 1024 on, such as 3201");
+}
+
 /// Monitoring; the kubelet's probes need no rule. A workload called `monitoring` says who scrapes.
 fn health(plan: &Plan<'_>, ports: &ProxyPorts) -> Object {
     let scraper = plan.document.workload(MONITORING).and_then(Pods::of);
@@ -115,7 +138,7 @@ fn health(plan: &Plan<'_>, ports: &ProxyPorts) -> Object {
     )
 }
 
-fn ways_out(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>) -> Object {
+fn ways_out(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>) -> Vec<Object> {
     let closed = closed(plan);
     let mut ways = Vec::new();
     for world in [IpNet::V4(Ipv4Net::default()), IpNet::V6(Ipv6Net::default())] {
@@ -128,23 +151,44 @@ fn ways_out(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>) -> Object {
         }
     }
     let servers = match &*inputs.proxy.dns {
-        [] => vec![AZURE_DNS],
+        [] => NODE_DNS.to_vec(),
         named => named.to_vec(),
     };
-    for server in servers {
-        ways.push(way_out(
-            vec![block(server.ip().into(), &[])],
-            udp_and_tcp(server.port()),
-        ));
+    // On the pod's own node, where Cilium sees no addresses.
+    let is_local = |server: &SocketAddr| engine == Engine::Cilium && LINK_LOCAL.contains(&IpNet::from(server.ip()));
+    let (local, remote): (Vec<_>, Vec<_>) = servers.into_iter().partition(is_local);
+    for server in remote {
+        if engine::is_covered(server.ip().into(), engine) {
+            ways.push(way_out(
+                vec![block(server.ip().into(), &[])],
+                udp_and_tcp(server.port()),
+            ));
+        }
     }
     ways.extend(named_ranges(plan, inputs.policy, &closed, engine));
-    selector::egress(
+    let mut objects = vec![selector::egress(
         &plan.cluster.proxy.namespace,
         "sluicegate-world",
         "the proxy may reach the world without the cluster, its DNS servers, and the private ranges that rules name",
         Subject::Pods(&plan.cluster.proxy.pods),
         ways,
-    )
+    )];
+    let mut ports: Vec<_> = local.iter().map(SocketAddr::port).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    if !ports.is_empty() {
+        let both = |port| [(port, Protocol::Udp), (port, Protocol::Tcp)];
+        let ports: Vec<_> = ports.into_iter().flat_map(both).collect();
+        objects.push(cilium::to_entity(
+            &plan.cluster.proxy.namespace,
+            "sluicegate-local-dns",
+            "the proxy may ask the resolver on its own node (LocalDNS)",
+            Subject::Pods(&plan.cluster.proxy.pods),
+            Entity::Host,
+            &ports,
+        ));
+    }
+    objects
 }
 
 /// What the world is taken without, each range once.
@@ -186,19 +230,29 @@ fn named_ranges(plan: &Plan<'_>, policy: &Policy, closed: &[IpNet], engine: Engi
         ports.sort_unstable();
         ports.dedup();
         let ports = ports.into_iter().map(|(first, last)| tcp_range(first, last));
-        way_out(vec![block(range, &[])], ports.collect())
+        let except = api_server.iter().map(|server| server.value);
+        let mut except: Vec<_> = except.filter(|server| range.contains(server)).collect();
+        except.sort_unstable();
+        except.dedup();
+        way_out(vec![block(range, &except)], ports.collect())
     });
     ways.collect()
 }
 
+/// The first port for which nobody needs a privilege. Below stand also 80 and 443, which on the proxy's Service are shared.
+const UNPRIVILEGED: u16 = 1024;
 /// The namespace that is expected to scrape, and the name of the workload that says otherwise.
 const MONITORING: &str = "monitoring";
-/// Of Azure virtual networks; what a node asks unless the network has servers of its own.
-const AZURE_DNS: SocketAddr = SocketAddr::new(IpAddr::V4(WIRE_SERVER), 53);
+/// What a node of Azure asks, itself or through LocalDNS. Servers of a network's own are in the world, unless they stand in
+/// the subnet of the nodes: then the settings name them.
+const NODE_DNS: [SocketAddr; 2] = [
+    SocketAddr::new(IpAddr::V4(WIRE_SERVER), 53),
+    SocketAddr::new(IpAddr::V4(LOCAL_DNS_OF_VNET), 53),
+];
 const WIRE_SERVER: Ipv4Addr = Ipv4Addr::new(168, 63, 129, 16);
 /// Never dialled by the proxy, and closed to it: link-local with the metadata service, and Azure's platform address.
 const NEVER: [IpNet; 4] = [
-    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16)),
+    LINK_LOCAL,
     IpNet::V4(Ipv4Net::new_assert(WIRE_SERVER, 32)),
     IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), 10)),
     IpNet::V6(Ipv6Net::new_assert(
@@ -206,3 +260,4 @@ const NEVER: [IpNet; 4] = [
         128,
     )),
 ];
+const LINK_LOCAL: IpNet = IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16));

@@ -97,6 +97,41 @@ fn facts_of_the_lock_stand_where_they_matter() {
     assert_eq!(altered(&text, &changed).len(), policies.count() - 1, "all but no-root");
 }
 
+/// What this engine cannot take is refused, or left out where it lets IPv6 through anyway: never an object without peers.
+#[test]
+fn azure_npm_is_given_no_ipv6() {
+    let text = policy().replace("engine: cilium", "engine: azure-npm");
+    let caller = text.replace("{cidr: 10.3.0.0/24}", "{cidr: \"2001:db8::/32\"}");
+    let said = problems(&caller);
+    assert!(
+        said.contains("`2001:db8::/32` is IPv6, which azure-npm does not filter"),
+        "{said}"
+    );
+    let dual = text.replace("[20.50.1.2/32]", "[\"2001:db8::1/128\"]");
+    for object in objects(&dual) {
+        let written = object.value().to_string();
+        assert!(!written.contains("2001:db8"), "{written}");
+    }
+}
+
+/// A range that a rule names opens no way to the API server in it; nodes' traffic does not pass here.
+#[test]
+fn a_named_range_leaves_out_the_api_server() {
+    let text = policy()
+        .replace("[20.50.1.2/32]", "[10.224.9.4/32]")
+        .replace("engine: cilium", "engine: calico");
+    let world = objects(&text)
+        .into_iter()
+        .find(|object| object.value()["metadata"]["name"] == "sluicegate-world")
+        .unwrap();
+    let ways = world.value()["spec"]["egress"].as_array().unwrap().clone();
+    let named = ways
+        .iter()
+        .map(|way| &way["to"][0]["ipBlock"])
+        .find(|block| block["cidr"] == "10.224.9.0/28");
+    assert_eq!(named.unwrap()["except"], serde_json::json!(["10.224.9.4/32"]));
+}
+
 /// Every edge may be written from either end.
 #[test]
 fn called_by_is_calls_from_the_other_end() {
@@ -110,7 +145,7 @@ fn called_by_is_calls_from_the_other_end() {
 /// What cannot be generated says what to write; each case is one change of the policy and a piece of the message.
 #[test]
 fn what_cannot_be_generated_is_said() {
-    for (from, to, expected) in [
+    said_of(&[
         (
             "  engine: cilium\n",
             "",
@@ -177,7 +212,7 @@ fn what_cannot_be_generated_is_said() {
         (
             "[kube-system, gatekeeper-system]",
             "[kube-system, api]",
-            "`api` is locked",
+            "would lock `api`, a namespace of the system",
         ),
         (
             "[kube-system, gatekeeper-system]",
@@ -191,7 +226,44 @@ fn what_cannot_be_generated_is_said() {
         ),
         ("limits: {cpu: 500m", "limits: {pods: 5", "no limit for `pods`"),
         ("  api: {quota", "  apo: {quota", "`apo` is not locked"),
-    ] {
+    ]);
+}
+
+/// Nor what would cut the cluster off, open what is not meant, or leave one of two objects out.
+#[test]
+fn what_would_do_harm_is_said() {
+    said_of(&[
+        ("10.1.2.4:1433", "10.1.2.4:53", "`10.1.2.4:53` is a DNS server"),
+        ("10.1.2.4:1433", "10.1.0.4:3128", "is the proxy of the nodes"),
+        ("port: 3201", "port: 443", "no privileges"),
+        ("port: 3201", "port: 8080", "a listener that workloads share"),
+        ("port: 3201", "port: 9091", "for probes and metrics"),
+        (
+            "namespace: geo, pods: {app: hooks}",
+            "namespace: kube-system, pods: {app: hooks}",
+            "would lock `kube-system`",
+        ),
+        (
+            "namespace: ingress-nginx, pods: {app.kubernetes.io/name: ingress-nginx}",
+            "namespace: sluicegate, pods: {app: x}",
+            "namespace of the proxy",
+        ),
+        (
+            "workloads:\n",
+            "workloads:\n  addresses: {namespace: x, pods: {app: y}, calls: [trips]}\n",
+            "would be the NetworkPolicy `sluicegate-trips-from-addresses` of `api`",
+        ),
+        (
+            "workloads:\n",
+            "workloads:\n  trips-to-poi: {namespace: api, pods: {app: a}, calls: [hooks]}\n  \
+             poi-to-hooks: {namespace: geo, pods: {app: b}, ports: [1], called_by: [trips]}\n",
+            "would be the NetworkPolicy `sluicegate-trips-to-poi-to-hooks` of `api`",
+        ),
+    ]);
+}
+
+fn said_of(cases: &[(&str, &str, &str)]) {
+    for (from, to, expected) in cases {
         let text = policy().replace(from, to);
         assert_ne!(text, policy(), "{from} is not in the policy");
         let said = problems(&text);
