@@ -185,7 +185,7 @@ pub(super) struct TargetArgs {
     /// Targets as JSON, as `--observe` prints them
     #[arg(long, value_name = "FILE")]
     pub(super) targets: Option<PathBuf>,
-    /// Public addresses that answer TLS and QUIC, instead of 1.1.1.1:443; may be repeated
+    /// Public addresses that answer TCP, on port 443 QUIC too, instead of 1.1.1.1:443 and :80; may be repeated
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub(super) public: Vec<SocketAddr>,
     /// A public DNS server, instead of 1.1.1.1:53

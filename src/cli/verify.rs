@@ -91,7 +91,13 @@ fn outcome(args: &VerifyArgs, terminal: &mut Terminal) -> Result<Exit, Stopped> 
         let (other, own) = (&control.workload, &inside.workload);
         return Err(format!("the control tried what concerns `{other}`, not `{own}`: run it with --as {own}").into());
     }
+    if let (Some(file), Some(control)) = (&args.control, &control) {
+        same_targets(file, control, &inside)?;
+    }
     let also: Vec<_> = args.also.iter().map(|file| read(file)).collect::<Result<_, _>>()?;
+    for (file, other) in args.also.iter().zip(&also) {
+        same_targets(file, other, &inside)?;
+    }
     let others = Others {
         control: control.as_ref(),
         workloads: &also,
@@ -104,6 +110,22 @@ fn outcome(args: &VerifyArgs, terminal: &mut Terminal) -> Result<Exit, Stopped> 
         Report::Junit => verdict.junit(),
     });
     Ok(if verdict.holds() { Exit::Yes } else { Exit::No })
+}
+
+/// What was tried elsewhere, in a pod whose node is its own, says nothing about what was tried here.
+fn same_targets(file: &Path, other: &Observations, inside: &Observations) -> Result<(), String> {
+    let own_node = inside.targets.own_node;
+    let others = Targets {
+        own_node,
+        ..other.targets.clone()
+    };
+    if others == inside.targets {
+        return Ok(());
+    }
+    let shown = file.display();
+    Err(format!(
+        "{shown}: this was observed with other targets: run both pods with the same policy and the same flags"
+    ))
 }
 
 fn planned(given: &Given, workload: &str, targets: &Targets) -> Result<Vec<Probe>, Stopped> {

@@ -141,7 +141,7 @@ fn find<'o>(observations: &'o Observations, probe: &Probe) -> Option<&'o Seen> {
 
 /// What to do: about the way itself, or about what keeps it from being known.
 fn advice(verdict: Verdict, probe: &Probe, seen: &Seen) -> Option<String> {
-    let blocked = matches!(probe.must, Must::BeBlocked(_));
+    let blocked = matches!(probe.must, Must::BeBlocked(_) | Must::BeBlockedToBoth);
     let tried = seen.outcome != Outcome::Untried || matches!(probe.attempt, Attempt::None(_));
     let text = match verdict {
         Verdict::Holds => return None,
@@ -177,12 +177,15 @@ fn verdict(must: Must, seen: &Seen, elsewhere: Elsewhere<'_>) -> (Verdict, bool,
     }
     match (must, seen.outcome) {
         (Must::BeBlocked(credit), Nothing) => blocked(credit, &detail, elsewhere),
+        (Must::BeBlockedToBoth, Nothing) => blocked_to_both(&detail, elsewhere),
         (Must::WorkHereOnly, Answered) => only_here(&detail, elsewhere),
         (Must::BeRefused(_), Denied) | (Must::Work, Answered) | (Must::BeAnswered, Answered | Denied) => {
             (Verdict::Holds, false, detail)
         }
         // Whatever else came, came through.
-        (Must::BeBlocked(_), _) | (Must::BeRefused(_), Answered | Failed) => (Verdict::Open, true, detail),
+        (Must::BeBlocked(_) | Must::BeBlockedToBoth, _) | (Must::BeRefused(_), Answered | Failed) => {
+            (Verdict::Open, true, detail)
+        }
         // No word of the proxy is no refusal.
         (Must::BeRefused(_), _) => (Verdict::NotProven, true, detail),
         (Must::Work | Must::BeAnswered | Must::WorkHereOnly, _) => (Verdict::Broken, true, detail),
@@ -220,6 +223,17 @@ fn blocked(credit: Credit, detail: &str, elsewhere: Elsewhere<'_>) -> (Verdict, 
     match credit {
         Credit::NeedsControl => (Verdict::NotProven, true, evidence),
         Credit::Optional => (Verdict::NoCredit, false, evidence),
+    }
+}
+
+fn blocked_to_both(detail: &str, elsewhere: Elsewhere<'_>) -> (Verdict, bool, String) {
+    match elsewhere.control {
+        Some(control) if matches!(control.outcome, Outcome::Answered | Outcome::Connected) => {
+            let evidence = format!("{detail}, but open to the control: {}", control.detail);
+            (Verdict::Open, true, evidence)
+        }
+        Some(_) => blocked(Credit::Optional, detail, elsewhere),
+        None => (Verdict::NotProven, true, format!("{detail}; {NO_CONTROL}")),
     }
 }
 

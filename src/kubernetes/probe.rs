@@ -41,6 +41,8 @@ pub struct Probe {
 pub enum Must {
     /// It does not come through, and does in a pod without a lock.
     BeBlocked(Credit),
+    /// The same, and a pod without a lock must not come through either: it would have to get in where only others may.
+    BeBlockedToBoth,
     /// The proxy says no; or, where a process looks at itself, it has not what it must not have.
     BeRefused(Credit),
     Work,

@@ -27,7 +27,6 @@ fn probes_see_what_there_is() {
     for (id, outcome, detail) in [
         (format!("L13 early {inner}"), "answered", "try 1: answered"),
         (format!("L01 tcp {inner}"), "answered", "answered: HTTP/1.1"),
-        (format!("L02 quic {inner}"), "nothing", ""),
         (format!("L02 dns/udp {dns}"), "answered", "bytes"),
         (format!("L02 dns/tcp {dns}"), "answered", "bytes"),
         ("L10 tcp [::1]:9".to_owned(), "nothing", "refused"),
@@ -43,7 +42,7 @@ fn probes_see_what_there_is() {
         (format!("L06 API server by Service 127.0.0.1:{tls}"), "answered", ""),
         (format!("L07 poi {inner}"), "answered", ""),
         (format!("L07 maps {inner}"), "answered", ""),
-        (format!("works: direct {inner}"), "answered", ""),
+        (format!("direct {inner}"), "answered", ""),
         ("root: this pod".to_owned(), "untried", "no pod"),
         (format!("L08 proxy port {}", cluster.trips), "answered", "HTTP/1.1 400"),
         (
@@ -143,7 +142,11 @@ fn two_pods_make_a_verdict() {
     };
     let mut inside = changed(&everywhere, is_kept_in, "nothing");
     inside = changed(&inside, |id| id.starts_with("works: token"), "answered");
-    let mut control = changed(&everywhere, |id| id.starts_with("L08"), "nothing");
+    let mut control = changed(
+        &everywhere,
+        |id| id.starts_with("L08") || id.starts_with("L07"),
+        "nothing",
+    );
     control = changed(
         &control,
         |id| id.starts_with("L02 quic") || id.starts_with("L06 API server by"),
@@ -426,6 +429,40 @@ fn line(report: &Value, start: &str) -> Value {
     found.unwrap_or_else(|| panic!("{start}: {report:#}")).clone()
 }
 
+/// A control that looked for the proxy elsewhere did not find it, which is no proof that it is closed.
+#[test]
+fn a_control_with_other_targets_is_none() {
+    let cluster = Cluster::start();
+    let inside = cluster.observe(&[]);
+    for (field, value) in [("outside_name", "other.test"), ("own_node", "10.224.0.9")] {
+        let mut control = inside.clone();
+        control["targets"][field] = value.into();
+        let own_node = field == "own_node";
+        for (flag, file) in [("--control", "other.json"), ("--also", "other.json")] {
+            fs::write(cluster.proxy.path("inside.json"), inside.to_string()).unwrap();
+            fs::write(cluster.proxy.path(file), control.to_string()).unwrap();
+            let ended = cluster.run(
+                &[
+                    "verify",
+                    "--policy",
+                    "policy.yaml",
+                    "--inside",
+                    "inside.json",
+                    flag,
+                    file,
+                ],
+                &[],
+            );
+            assert_eq!(ended.code, if own_node { 1 } else { 2 }, "{field}: {ended:?}");
+            assert_eq!(
+                ended.err.contains("other.json: this was observed with other targets"),
+                !own_node,
+                "{ended:?}"
+            );
+        }
+    }
+}
+
 /// Each of these alone makes it fail, for its own reason.
 fn each_break_is_seen(cluster: &Cluster, inside: &Value, control: &Value, own: &str) {
     for (what, inside, control, id, verdict) in [
@@ -449,6 +486,27 @@ fn each_break_is_seen(cluster: &Cluster, inside: &Value, control: &Value, own: &
             changed(control, |id| id == own, "answered"),
             own,
             "open",
+        ),
+        (
+            "a namespace that lets anyone in",
+            inside.clone(),
+            changed(control, |id| id.starts_with("L07 poi"), "answered"),
+            "L07 poi",
+            "open",
+        ),
+        (
+            "nor is it seen only by who may call",
+            inside.clone(),
+            changed(control, |id| id.starts_with("L07 maps"), "connected"),
+            "L07 maps",
+            "open",
+        ),
+        (
+            "a Service that was not found",
+            changed(inside, |id| id.starts_with("L07 maps"), "untried"),
+            changed(control, |id| id.starts_with("L07 maps"), "untried"),
+            "L07 maps",
+            "not-proven",
         ),
         (
             "DNS open to the world",

@@ -85,6 +85,7 @@ fn must(word: &str) -> Must {
     match word {
         "blocked" => Must::BeBlocked(Credit::NeedsControl),
         "blocked-optional" => Must::BeBlocked(Credit::Optional),
+        "blocked-to-both" => Must::BeBlockedToBoth,
         "refused" => Must::BeRefused(Credit::NeedsControl),
         "refused-optional" => Must::BeRefused(Credit::Optional),
         "work" => Must::Work,

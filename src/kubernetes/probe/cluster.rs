@@ -111,7 +111,7 @@ fn workloads(case: &Case<'_>) -> Vec<Probe> {
             .any(|edge| edge.from.name() == case.name() && edge.to.name() == other.name());
         for to in targets(case, &other) {
             probes.push(if called {
-                call(&other, to)
+                call(case, &other, to)
             } else {
                 no_call(case, &other, to)
             });
@@ -131,8 +131,9 @@ fn targets(case: &Case<'_>, other: &Pods<'_>) -> Vec<Target> {
     targets.collect()
 }
 
-fn call(other: &Pods<'_>, to: Target) -> Probe {
+fn call(case: &Case<'_>, other: &Pods<'_>, to: Target) -> Probe {
     let name = other.name();
+    let locked = case.plan.is_locked(other.namespace);
     Probe {
         id: format!("L07 {name} {to}"),
         cases: &["L07"],
@@ -141,11 +142,17 @@ fn call(other: &Pods<'_>, to: Target) -> Probe {
             openers: Opener::of(to.port.number()),
             to,
         },
-        must: Must::Work,
-        proves: format!("`{name}` answers, as `calls` says"),
+        must: if locked { Must::WorkHereOnly } else { Must::Work },
+        proves: if locked {
+            format!("`{name}` answers, as `calls` says, and not to a pod outside of the locked namespaces")
+        } else {
+            format!("`{name}` answers, as `calls` says")
+        },
         advice: format!(
-            "see that `{name}` runs with the labels and on the container ports that the policy file names, in both \
-             namespaces; --target {name}=ADDRESS:PORT names another Service"
+            "if it does not answer here, see that `{name}` runs with the labels and on the container ports that the \
+             policy file names, in both namespaces; --target {name}=ADDRESS:PORT names another Service. If it answers \
+             the control, the policies of `{}` are not in force, or another policy there lets anyone in",
+            other.namespace
         ),
     }
 }
@@ -153,10 +160,10 @@ fn call(other: &Pods<'_>, to: Target) -> Probe {
 fn no_call(case: &Case<'_>, other: &Pods<'_>, to: Target) -> Probe {
     let name = other.name();
     // Its own lock keeps the control out as well; the observations of one of its callers are a control too.
-    let credit = if case.plan.is_locked(other.namespace) {
-        Credit::Optional
+    let must = if case.plan.is_locked(other.namespace) {
+        Must::BeBlockedToBoth
     } else {
-        Credit::NeedsControl
+        Must::BeBlocked(Credit::NeedsControl)
     };
     Probe {
         id: format!("L07 {name} {to}"),
@@ -166,7 +173,7 @@ fn no_call(case: &Case<'_>, other: &Pods<'_>, to: Target) -> Probe {
             openers: Opener::of(to.port.number()),
             to,
         },
-        must: Must::BeBlocked(credit),
+        must,
         proves: format!("`{name}`, which is not in `calls`, is out of reach"),
         advice: format!(
             "{NO_LOCK}. If `{name}` has another Service, --target {name}=ADDRESS:PORT names it; if it is called, add it \
@@ -175,25 +182,50 @@ fn no_call(case: &Case<'_>, other: &Pods<'_>, to: Target) -> Probe {
     }
 }
 
+/// Its own must answer, those of others must not.
 fn databases(case: &Case<'_>) -> Vec<Probe> {
-    let mut ways: Vec<_> = case.pods.workload.direct.iter().map(|way| way.value).collect();
-    ways.sort_unstable();
-    let probes = ways.into_iter().filter_map(|way| {
+    let mut own: Vec<_> = case.pods.workload.direct.iter().map(|way| way.value).collect();
+    own.sort_unstable();
+    let all = case.plan.document.workloads.iter();
+    let mut others: Vec<_> = all
+        .flat_map(|workload| &workload.value.direct)
+        .map(|way| way.value)
+        .filter(|way| !own.contains(way))
+        .collect();
+    others.sort_unstable();
+    others.dedup();
+    let probe = |way: SocketAddr, must, proves: &str, advice: &str| {
         let to = Target::at(way)?;
         Some(Probe {
-            id: format!("works: direct {to}"),
+            id: format!("direct {to}"),
             cases: &[],
             criterion: Criterion::Sql,
             attempt: Attempt::Tcp {
                 openers: Opener::of(way.port()),
                 to,
             },
-            must: Must::Work,
-            proves: "what `direct` names answers, inside the virtual network and past the proxy".to_owned(),
-            advice: "see that the private endpoint has this address and that its subnet lets the pods in".to_owned(),
+            must,
+            proves: proves.to_owned(),
+            advice: advice.to_owned(),
         })
+    };
+    let own = own.into_iter().filter_map(|way| {
+        probe(
+            way,
+            Must::Work,
+            "what `direct` names answers, inside the virtual network and past the proxy",
+            "see that the private endpoint has this address and that its subnet lets the pods in",
+        )
     });
-    probes.collect()
+    let others = others.into_iter().filter_map(|way| {
+        probe(
+            way,
+            Must::BeBlocked(Credit::Optional),
+            "what `direct` names for other workloads is out of reach for this one",
+            NO_LOCK,
+        )
+    });
+    own.chain(others).collect()
 }
 
 fn process() -> Probe {

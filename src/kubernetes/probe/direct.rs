@@ -51,9 +51,15 @@ fn internet(case: &Case<'_>) -> Vec<Probe> {
         });
     };
     for to in &targets.public {
-        let (tcp, udp) = (tcp(*to), udp(*to, Opener::Quic));
-        outside(format!("L01 tcp {to}"), &["L01", "L09"], tcp, Credit::NeedsControl);
-        outside(format!("L02 quic {to}"), &["L02"], udp, Credit::NeedsControl);
+        outside(format!("L01 tcp {to}"), &["L01", "L09"], tcp(*to), Credit::NeedsControl);
+        if to.port() == QUIC {
+            let udp = udp(*to, Opener::Quic);
+            outside(format!("L02 quic {to}"), &["L02"], udp, Credit::NeedsControl);
+        }
+    }
+    if targets.public.is_empty() {
+        let nothing = Attempt::None("no public address was named".to_owned());
+        outside("L01 tcp".to_owned(), &["L01", "L09"], nothing, Credit::NeedsControl);
     }
     let dns = targets.public_dns;
     let dot = SocketAddr::new(dns.ip(), DNS_OVER_TLS);
@@ -273,3 +279,5 @@ pub(super) const NO_LOCK: &str = "see that the generated policies are applied in
 const KUBELET: u16 = 10250;
 const SSH: u16 = 22;
 const DNS_OVER_TLS: u16 = 853;
+/// What browsers and clients speak it on.
+const QUIC: u16 = 443;

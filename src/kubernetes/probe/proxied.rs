@@ -83,9 +83,9 @@ fn ports(case: &Case<'_>) -> Vec<Probe> {
             criterion: Criterion::NamedServices,
             attempt: at(port),
             // The proxy's own policy keeps the control out as well.
-            must: Must::BeBlocked(Credit::Optional),
+            must: Must::BeBlockedToBoth,
             proves: format!("{what}: this workload comes in as itself and in no other way, the port is the identity"),
-            advice: NO_LOCK.to_owned(),
+            advice: format!("{NO_LOCK}. If it is open to the control, look at those of the proxy's own namespace"),
         });
     }
     probes

@@ -23,7 +23,7 @@ pub struct Target {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Targets {
-    /// TLS over TCP and QUIC are tried at each.
+    /// TCP is tried at each, and on port 443 QUIC as well.
     pub public: Vec<SocketAddr>,
     /// A DNS server outside; its ports 53 and 853, and ICMP.
     pub public_dns: SocketAddr,
@@ -69,7 +69,7 @@ pub struct ProxyAt {
 impl Default for Targets {
     fn default() -> Self {
         Self {
-            public: vec![v4([1, 1, 1, 1], 443)],
+            public: vec![v4([1, 1, 1, 1], 443), v4([1, 1, 1, 1], 80)],
             public_dns: v4([1, 1, 1, 1], 53),
             public_ntp: v4([162, 159, 200, 123], 123),
             public_v6: SocketAddr::new(Ipv6Addr::new(0x2606, 0x4700, 0x4700, 0, 0, 0, 0, 0x1111).into(), 443),

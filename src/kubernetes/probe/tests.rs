@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use jiff::Timestamp;
@@ -60,12 +61,24 @@ fn ids_are_unique_and_shared() {
     let [trips, poi, hooks] = &*all else { panic!() };
     let find = |probes: &[Probe], id: &str| probes.iter().find(|probe| probe.id == id).unwrap().must;
     let call = "L07 poi poi.geo.svc.cluster.local:8080";
-    assert_eq!(find(trips, call), Must::Work);
-    assert_eq!(find(hooks, call), Must::BeBlocked(Credit::Optional));
+    assert_eq!(find(trips, call), Must::WorkHereOnly);
+    assert_eq!(find(hooks, call), Must::BeBlockedToBoth);
     assert_eq!(find(trips, "L08 proxy port 3201"), Must::WorkHereOnly);
-    assert_eq!(find(poi, "L08 proxy port 3201"), Must::BeBlocked(Credit::Optional));
+    assert_eq!(find(poi, "L08 proxy port 3201"), Must::BeBlockedToBoth);
     assert_eq!(find(poi, "L08 proxy port 3128"), Must::WorkHereOnly);
-    assert_eq!(find(trips, "L08 proxy port 3128"), Must::BeBlocked(Credit::Optional));
+    assert_eq!(find(trips, "L08 proxy port 3128"), Must::BeBlockedToBoth);
+    let database = "direct 10.1.2.4:1433";
+    assert_eq!(find(trips, database), Must::Work);
+    assert_eq!(find(poi, database), Must::BeBlocked(Credit::Optional));
+}
+
+/// A file of targets that names none does not make the internet closed.
+#[test]
+fn no_public_address_is_not_proven() {
+    let probes = planned_at(&policy(), "trips", Vec::new()).unwrap();
+    let probe = probes.iter().find(|probe| probe.cases.contains(&"L01")).unwrap();
+    assert_eq!(probe.must, Must::BeBlocked(Credit::NeedsControl));
+    assert!(matches!(probe.attempt, Attempt::None(_)), "{probe:?}");
 }
 
 /// One changed line of the policy changes the probes that it concerns, and no other.
@@ -85,7 +98,7 @@ fn each_line_changes_its_own_probes() {
             "trips",
             "    direct: [\"10.1.2.4:1433\"]\n",
             "",
-            &["works: direct 10.1.2.4:1433"],
+            &["direct 10.1.2.4:1433"],
         ),
         (
             "trips",
@@ -154,6 +167,10 @@ fn there_must_be_a_lock() {
 }
 
 fn planned(text: &str, workload: &str) -> Result<Vec<Probe>, String> {
+    planned_at(text, workload, Targets::default().public)
+}
+
+fn planned_at(text: &str, workload: &str, public: Vec<SocketAddr>) -> Result<Vec<Probe>, String> {
     let texts = [SourceText {
         name: "policy.yaml".into(),
         text: text.into(),
@@ -167,6 +184,7 @@ fn planned(text: &str, workload: &str) -> Result<Vec<Probe>, String> {
         api_server: Some("10.0.0.1:443".parse().unwrap()),
         nodes: vec!["10.224.0.5".parse().unwrap()],
         own_node: Some("10.224.0.4".parse().unwrap()),
+        public,
         ..Targets::default()
     };
     probes(&document, &loaded.policy, workload, &targets, &mut problems)

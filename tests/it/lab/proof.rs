@@ -79,7 +79,7 @@ fn a_broken_lock_is_found_out() {
     let proof = Proof::of(&cluster);
     for id in [
         "L07 poi poi.geo.svc.cluster.local:8080",
-        "works: direct 10.1.2.4:1433",
+        "direct 10.1.2.4:1433",
         "L08 proxy port 3201",
     ] {
         assert_eq!(proof.verdict(id), "broken", "{}", proof.text());
@@ -118,7 +118,33 @@ fn a_broken_lock_is_found_out() {
     assert_ne!(without, policies);
     cluster.enforce(&without);
     let proof = Proof::of(&cluster);
-    assert_eq!(proof.failing(), ["open L08 proxy port 3201"], "{}", proof.text());
+    let failing = proof.failing();
+    assert!(
+        failing.contains(&"open L08 proxy port 3201".to_owned()),
+        "{}",
+        proof.text()
+    );
+    assert!(
+        failing.contains(&"open L08 proxy port 9091".to_owned()),
+        "{}",
+        proof.text()
+    );
+    assert!(
+        failing.iter().all(|line| line.starts_with("open L08 proxy port ")),
+        "{}",
+        proof.text()
+    );
+
+    // Another namespace lets anyone in, whom this workload may call or not.
+    let anyone = "---\napiVersion: networking.k8s.io/v1\nkind: NetworkPolicy\nmetadata: {name: extra, namespace: geo}\nspec: \
+                  {podSelector: {}, policyTypes: [Ingress], ingress: [{from: [{namespaceSelector: {}}]}]}\n";
+    cluster.enforce(&[policies.clone(), vec![anyone.to_owned()]].concat());
+    let proof = Proof::of(&cluster);
+    let expected = [
+        "open L07 orders orders.geo.svc.cluster.local:8080",
+        "open L07 poi poi.geo.svc.cluster.local:8080",
+    ];
+    assert_eq!(proof.failing(), expected, "{}", proof.text());
 
     // Nothing at all gets out: that is no proof of a lock.
     cluster.enforce(&policies);
