@@ -116,7 +116,7 @@ fn refuse_taken(own: At<Port>, name: &str, ports: &ProxyPorts, problems: &mut Pr
     } else if ports.shared.contains(&number) {
         "it is a listener that workloads share"
     } else if number == ports.health {
-        "it is the port for probes and metrics"
+        "it is the port for probes and monitoring"
     } else {
         return;
     };

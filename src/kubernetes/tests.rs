@@ -237,7 +237,7 @@ fn what_would_do_harm_is_said() {
         ("10.1.2.4:1433", "10.1.0.4:3128", "is the proxy of the nodes"),
         ("port: 3201", "port: 443", "no privileges"),
         ("port: 3201", "port: 8080", "a listener that workloads share"),
-        ("port: 3201", "port: 9091", "for probes and metrics"),
+        ("port: 3201", "port: 9091", "for probes and monitoring"),
         (
             "namespace: geo, pods: {app: hooks}",
             "namespace: kube-system, pods: {app: hooks}",
