@@ -18,7 +18,7 @@ use crate::name::Port;
 use crate::policy::Policy;
 use crate::policy::document::{Engine, address};
 use crate::policy::problem::{At, Place, Problems};
-use crate::policy::rule::{Effect, HostMatch};
+use crate::policy::rule::Effect;
 
 /// The policies of the proxy's namespace.
 pub(super) fn file(plan: &Plan<'_>, engine: Engine, inputs: Inputs<'_>, problems: &mut Problems<'_>) -> File {
@@ -203,18 +203,15 @@ fn closed(plan: &Plan<'_>) -> Vec<IpNet> {
 }
 
 /// The ranges inside what is closed that rules open, each on the ports of those rules; but never the API server, which
-/// `aks/core` opens for nodes: their traffic does not pass a proxy in the cluster.
+/// `aks/core` opens for nodes: their traffic does not pass a proxy in the cluster. Literal destinations open nothing here:
+/// inside the cluster they need `addresses`, and elsewhere they are of the world.
 fn named_ranges(plan: &Plan<'_>, policy: &Policy, closed: &[IpNet], engine: Engine) -> Vec<NetworkPolicyEgressRule> {
     let mut ranges: BTreeMap<IpNet, Vec<(u16, u16)>> = BTreeMap::new();
     for rule in policy.rules().iter().filter(|rule| rule.effect == Effect::Allow) {
         for to in &rule.to {
-            let literal = match to.host {
-                HostMatch::Cidr(range) => Some(range),
-                HostMatch::Name(_) => None,
-            };
-            for range in rule.addresses.iter().copied().chain(literal) {
+            for range in &rule.addresses {
                 ranges
-                    .entry(range)
+                    .entry(*range)
                     .or_default()
                     .push((*to.ports.start(), *to.ports.end()));
             }

@@ -132,6 +132,17 @@ fn a_named_range_leaves_out_the_api_server() {
     assert_eq!(named.unwrap()["except"], serde_json::json!(["10.224.9.4/32"]));
 }
 
+/// A literal range opens nothing that is closed to the proxy: the world holds the rest of it already.
+#[test]
+fn a_wide_literal_opens_nothing_of_the_cluster() {
+    let text = policy();
+    for range in ["0.0.0.0/0", "10.0.0.0/8", "[::/0]"] {
+        let wide = text.replace("\nallow:\n", &format!("\nallow:\n  - \"tcp://{range}:443\"\n"));
+        assert_ne!(text, wide);
+        assert!(objects(&text) == objects(&wide), "{range} opens something");
+    }
+}
+
 /// Every edge may be written from either end.
 #[test]
 fn called_by_is_calls_from_the_other_end() {
