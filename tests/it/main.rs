@@ -1,5 +1,5 @@
 //! Tests of the real binary: started as a process, spoken to over sockets, judged by bytes, records and metrics.
-//! Must not reach into the crate: what is tested here is what a user gets. One binary, so that it links once.
+//! Must not reach into the crate: what is tested is what a user gets; only `azure` calls the gate. One binary: it links once.
 //! Called by `tests/run`; the modules `clients`, `lab`, `image`, `manifests::tools` and `deploy::promtool` are rings.
 
 #![allow(unreachable_pub, reason = "a test binary has no outside")]
@@ -12,6 +12,7 @@
 
 mod support;
 
+mod azure;
 mod bodies;
 mod clients;
 mod commands;
