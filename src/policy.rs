@@ -27,6 +27,11 @@ pub use changes::{Changes, changes};
 pub use compiled::{Mode, Policy, Workload};
 pub use explain::{Explanation, explain, suggestion};
 pub use gate::{enforce, expected, gate};
+#[expect(
+    unused_imports,
+    reason = "the import of foreign rules and what proposes rules are being written"
+)]
+pub(crate) use lint::{any_tenant, opened_suffix, shared_suffix};
 pub use load::{Loaded, load, problems_of_part};
 pub use presets::builtin;
 pub use problem::{Problem, Severity, SourceText, Span, render};

@@ -16,7 +16,11 @@ pub enum PublicSuffix {
 impl PublicSuffix {
     /// Whether a name is a public suffix. One label always is, which is for the caller to know.
     pub fn of(name: &HostName) -> Option<Self> {
-        let name = name.as_str();
+        Self::of_text(name.as_str())
+    }
+
+    /// The same for a name that is part of another, and so in the canonical form.
+    pub(crate) fn of_text(name: &str) -> Option<Self> {
         if is_listed(REGISTRIES, name) {
             return Some(Self::Registry);
         }

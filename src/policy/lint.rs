@@ -3,6 +3,10 @@
 //! Called by `load`, for files that were read without an error.
 
 mod overlap;
+mod suffix;
+
+#[allow(unused_imports, reason = "what reads them is being written")]
+pub(crate) use suffix::{any_tenant, opened_suffix, shared_suffix};
 
 use std::collections::{HashMap, HashSet};
 
@@ -16,7 +20,7 @@ use super::presets;
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, HostMatch, Peer, SniCheck};
 use crate::address::{AddressClass, classify_net};
-use crate::name::{HostName, HostPattern, PublicSuffix};
+use crate::name::HostPattern;
 
 /// Notes everything worth a look.
 pub(super) fn check(document: &Document, now: Timestamp, problems: &mut Problems<'_>) {
@@ -118,16 +122,14 @@ fn is_pods(peer: &Peer, document: &Document) -> bool {
 
 /// A wildcard over names that any customer of a cloud can take lets data out to all of them.
 fn check_shared(to: &At<Destination>, problems: &mut Problems<'_>) {
-    let (suffix, shared) = match &to.value.host {
-        HostMatch::Name(HostPattern::Below(suffix)) => (suffix, shared(suffix)),
-        // Its star stands for one label, so names further below are not in it.
-        HostMatch::Name(HostPattern::Label(label)) => {
-            let own = shared(&label.suffix).filter(|shared| *shared == label.suffix.as_str());
-            (&label.suffix, own)
-        }
-        HostMatch::Name(HostPattern::Exact(_)) | HostMatch::Cidr(_) => return,
+    let HostMatch::Name(pattern) = &to.value.host else {
+        return;
     };
-    let Some(shared) = shared else { return };
+    let Some(shared) = opened_suffix(pattern) else { return };
+    let suffix = match pattern {
+        HostPattern::Exact(suffix) | HostPattern::Below(suffix) => suffix,
+        HostPattern::Label(label) => &label.suffix,
+    };
     let star = if suffix.as_str() == shared {
         ""
     } else {
@@ -136,22 +138,11 @@ fn check_shared(to: &At<Destination>, problems: &mut Problems<'_>) {
     problems
         .warning(to.at, format!("anyone can get a name below `{shared}`{star}"))
         .label("data can leave to any tenant")
-        .help(format!("write your own names: `NAME.{shared}`"));
-}
-
-/// The suffix itself, or one below it, under which every customer gets names.
-fn shared(suffix: &HostName) -> Option<&str> {
-    let name = suffix.as_str();
-    let inside = |shared: &&str| name == *shared || shared.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'));
-    if let Some(listed) = SHARED.iter().copied().find(inside) {
-        return Some(listed);
-    }
-    let regional = REGIONAL.iter().any(|(shared, labels)| {
-        let region = name.strip_suffix(shared).and_then(|rest| rest.strip_suffix('.'));
-        region.is_some_and(|region| region.split('.').count() <= *labels)
-    });
-    let is_shared = regional || PublicSuffix::of(suffix) == Some(PublicSuffix::Operator);
-    is_shared.then_some(name)
+        .help(if shared.contains('*') {
+            "write your own names, each to its end".to_owned()
+        } else {
+            format!("write your own names: `NAME.{shared}`")
+        });
 }
 
 fn check_wide_destination(to: &At<Destination>, problems: &mut Problems<'_>) {
@@ -271,64 +262,3 @@ fn check_silence(document: &Document, problems: &mut Problems<'_>) {
             .span = None;
     }
 }
-
-/// Suffixes below which customers get names only after so many more labels: a region, and what it serves.
-const REGIONAL: &[(&str, usize)] = &[
-    ("azmk8s.io", 2),
-    ("azurecontainer.io", 1),
-    ("azurecontainerapps.io", 1),
-    ("cloudapp.azure.com", 1),
-];
-
-/// Suffixes below which every customer gets names, beside those of the Public Suffix List. Those of Azure that its documents ask for, and the usual ones.
-const SHARED: &[&str] = &[
-    "amazonaws.com",
-    "appspot.com",
-    "azmk8s.io",
-    "azure-api.net",
-    "azurecontainer.io",
-    "azurecontainerapps.io",
-    "azurecr.io",
-    "azuredatabricks.net",
-    "azureedge.net",
-    "azurefd.net",
-    "azurestaticapps.net",
-    "azurewebsites.net",
-    "blob.core.windows.net",
-    "blob.storage.azure.net",
-    "cloudapp.azure.com",
-    "cloudapp.net",
-    "cloudflarestorage.com",
-    "cloudfront.net",
-    "cognitiveservices.azure.com",
-    "database.windows.net",
-    "dfs.core.windows.net",
-    "digitaloceanspaces.com",
-    "documents.azure.com",
-    "file.core.windows.net",
-    "fly.dev",
-    "github.io",
-    "githubusercontent.com",
-    "gitlab.io",
-    "googleapis.com",
-    "herokuapp.com",
-    "myshopify.com",
-    "netlify.app",
-    "ngrok.io",
-    "ngrok-free.app",
-    "onrender.com",
-    "openai.azure.com",
-    "pages.dev",
-    "queue.core.windows.net",
-    "r2.dev",
-    "run.app",
-    "servicebus.windows.net",
-    "sharepoint.com",
-    "table.core.windows.net",
-    "trafficmanager.net",
-    "vault.azure.net",
-    "vercel.app",
-    "web.app",
-    "web.core.windows.net",
-    "workers.dev",
-];
