@@ -8,6 +8,7 @@
 pub mod address;
 pub mod admin;
 pub mod app;
+pub mod azure;
 pub mod cli;
 pub mod kubernetes;
 pub mod name;
