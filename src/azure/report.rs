@@ -414,6 +414,27 @@ kinds! {
     Setting "setting" Note "a setting of the firewall that is no rule; not carried over",
     NotDeployed "not-deployed" Note "a resource whose condition is false; not carried over",
     KubeSelector "kube-selector" Note "a selector of pods became a workload with a port of its own",
+
+    // Export: Azure takes no such thing.
+    Limit "limit" Never "a limit of Azure: names, priorities, ports, amounts",
+
+    // Export: cannot be said in Azure, or not exactly.
+    InLabelWildcard "in-label-wildcard" Ask "a `*` inside a label: of an allow rule left out, of a deny rule widened to the whole suffix",
+    WorkloadSource "workload-source" Ask "a workload known by pods or port alone: an allow rule is narrowed to its other sources, a deny rule closes for all",
+    Until "until" Ask "Azure has no expiry; the rule is carried over without end",
+    Sni "sni" Ask "`sni`, `no_sni`, `ech` and TLS to addresses; carried over as Azure looks at it",
+    ReportOnly "report-only" Ask "a rule that only marks; left out",
+    PortRange "port-range" Ask "a range of ports too long for an application rule; left out",
+    TcpWildcard "tcp-wildcard" Ask "a wildcard for plain TCP; left out",
+    Ipv6 "ipv6" Ask "an IPv6 address; left out",
+    Order "order" Ask "a name that an earlier deny rule closes would be open, as network rules come first in Azure; left out",
+
+    // Export: said, and no more.
+    Expired "expired" Note "a rule that has expired; left out",
+    PresetRow "preset-row" Note "a row of a preset that needs a network rule, in Azure as well",
+    Addresses "addresses" Note "`addresses` of a rule: Azure dials whatever a name resolves to",
+    SqlOnly "sql-only" Note "TCP to a SQL server becomes Mssql, which lets SQL pass and nothing else",
+    WorkloadPort "workload-port" Note "a workload is known by its port here and by its addresses alone in Azure",
 }
 
 /// Nobody reads more than these.
