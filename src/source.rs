@@ -35,6 +35,8 @@ pub enum PolicySource {
 pub struct Compiled {
     pub policy: Policy,
     pub warnings: Vec<Problem>,
+    /// Warnings that the files accept.
+    pub accepted: Vec<Problem>,
     /// Rows of presets that no proxy can carry, a line for each.
     pub not_carried: Vec<String>,
     /// What was read, so that warnings can quote it.
@@ -74,6 +76,7 @@ fn bug(texts: Vec<SourceText>) -> Rejected {
         message: "sluicegate failed while compiling this set of files".to_owned(),
         label: String::new(),
         help: Some("this is a bug in sluicegate; please report it together with the files".to_owned()),
+        lint: None,
     };
     Rejected {
         cause: Cause::Invalid,
@@ -101,10 +104,12 @@ fn compile(
         Ok(Loaded {
             policy,
             warnings,
+            accepted,
             not_carried,
         }) => Ok(Compiled {
             policy,
             warnings,
+            accepted,
             not_carried,
             texts,
         }),

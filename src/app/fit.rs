@@ -61,6 +61,7 @@ pub(super) fn port_problem(policy: &Policy, workload: &str, port: At<Port>, caus
         message: format!("workload `{workload}` cannot have port {}: {cause}", port.value),
         label: "taken".to_owned(),
         help: Some("give the workload a port that nothing else on this host listens on".to_owned()),
+        lint: None,
     }
 }
 
@@ -90,6 +91,7 @@ fn certificates(listener: &Listener, tls: &Tls, file: &SourceText, rejected: &mu
             message,
             label,
             help: Some(help.to_owned()),
+            lint: None,
         });
     };
     let mut all_read = true;

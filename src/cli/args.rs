@@ -66,7 +66,7 @@ pub(super) struct RunArgs {
 pub(super) struct CheckArgs {
     #[command(flatten)]
     pub(super) files: FileArgs,
-    /// Exit with 1 if there are warnings
+    /// Exit with 1 if there are warnings that no rule accepts
     #[arg(long)]
     pub(super) deny_warnings: bool,
     /// For people, or for machines

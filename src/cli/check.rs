@@ -49,6 +49,8 @@ struct Findings {
     /// Why something was rejected, the settings or the policy.
     cause: Option<Cause>,
     problems: Vec<Problem>,
+    /// Warnings that the files accept.
+    accepted: Vec<Problem>,
     texts: Vec<SourceText>,
     rules: usize,
     /// What presets name and no proxy can carry.
@@ -61,6 +63,7 @@ impl Findings {
             cause: None,
             rules: compiled.policy.rules().len(),
             problems: compiled.warnings,
+            accepted: compiled.accepted,
             texts: compiled.texts,
             not_carried: compiled.not_carried,
         }
@@ -83,7 +86,7 @@ impl Findings {
         }
     }
 
-    /// `2 errors, 1 warning in 3 files`, or `valid: 12 rules in 1 file`.
+    /// `2 errors, 1 warning in 3 files`, or `valid: 12 rules, 1 accepted in 1 file`.
     fn summary(&self) -> String {
         let mut parts = Vec::new();
         if self.cause.is_none() {
@@ -91,6 +94,9 @@ impl Findings {
         }
         if !self.problems.is_empty() {
             parts.push(problem::summary(&self.problems));
+        }
+        if !self.accepted.is_empty() {
+            parts.push(format!("{} accepted", self.accepted.len()));
         }
         format!("{} in {}", parts.join(", "), counted(self.files().len(), "file"))
     }
@@ -102,6 +108,7 @@ impl Findings {
             "files": self.files(),
             "not_carried": self.not_carried,
             "problems": problem::json(&self.problems, &self.texts),
+            "accepted": problem::json(&self.accepted, &self.texts),
         });
         format!("{report:#}")
     }

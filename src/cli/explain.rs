@@ -308,6 +308,7 @@ fn said(destination: &str, BadDestination { part, why, help }: BadDestination) -
         message: why,
         label: String::new(),
         help: Some(help),
+        lint: None,
     };
     render_each(&[problem], &[text], false)
 }

@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde_json::Value;
 
 use crate::name::{Host, HostName, Port};
+use crate::policy::problem::lint::{Bearer, Lint};
 use crate::policy::{Ask, Generation, Policy, Reason, Source, SourceText, enforce, load};
 
 #[test]
@@ -23,6 +24,28 @@ fn every_reason_has_its_row() {
         .filter(|line| line.starts_with("| `"))
         .count();
     assert_eq!(rows, Reason::ALL.len(), "a row without a reason");
+}
+
+#[test]
+fn every_lint_has_its_row() {
+    let rows = section("Commands").split("### Lints").nth(1).expect("the section");
+    let rows = rows.lines().filter(|line| line.starts_with("| `"));
+    let expected = Lint::ALL.into_iter().map(|lint| {
+        let bearer = match lint.bearer() {
+            Some(Bearer::Rule) => "rule",
+            Some(Bearer::Workload) => "workload",
+            Some(Bearer::File) => "file",
+            None => "",
+        };
+        format!("| `{lint}` | {bearer} | {} |", lint.doc())
+    });
+    let rows: Vec<_> = rows.take(Lint::ALL.len() + 1).map(str::to_owned).collect();
+    assert_eq!(rows[..Lint::ALL.len()], expected.collect::<Vec<_>>());
+    assert!(
+        !rows
+            .get(Lint::ALL.len())
+            .is_some_and(|row| row.matches('|').count() == 4 && row.contains("| rule |"))
+    );
 }
 
 #[test]

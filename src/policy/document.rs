@@ -2,6 +2,7 @@
 //! Must not know what runs: no index, no presets expanded, no defaults that depend on time. Generators read it too.
 //! Called by the policy compiler, and by whoever writes Kubernetes or Azure objects from a policy.
 
+pub mod accept;
 pub mod address;
 pub mod check;
 pub mod cluster;
@@ -17,6 +18,7 @@ use std::sync::Arc;
 
 use jiff::civil::Date;
 
+pub use accept::Accept;
 pub use cluster::{Cloud, Cluster, Engine, Labels, Lock, Namespace, Networks, Proxy};
 pub use expect::{Expectation, Tester, Verdict, Wanted};
 pub use rule::{AllowRule, Checks, DenyRule, Notes, Opens};
@@ -43,6 +45,8 @@ pub struct Document {
     pub scopes: Vec<At<Text>>,
     pub lock: Option<At<Lock>>,
     pub namespaces: Vec<At<Namespace>>,
+    /// The warnings that files as a whole accept.
+    pub accept: Vec<At<Accept>>,
 }
 
 /// What was refused, so that what seems to be missing may have been written: one mistake is one problem.

@@ -18,6 +18,8 @@ pub struct Loaded {
     pub policy: Policy,
     /// Things a person should look at; they stop nothing.
     pub warnings: Vec<Problem>,
+    /// Those that the files accept, each with its reason.
+    pub accepted: Vec<Problem>,
     /// Rows of presets that no proxy can carry, a line for each: the network around the cluster must let them pass.
     pub not_carried: Vec<String>,
 }
@@ -51,9 +53,11 @@ pub fn load(
     if problems.has_errors() {
         return Err(problems.into_sorted());
     }
+    let (warnings, accepted) = problems.into_parts();
     Ok(Loaded {
         policy,
-        warnings: problems.into_sorted(),
+        warnings,
+        accepted,
         not_carried: compiled.not_carried,
     })
 }
@@ -245,7 +249,7 @@ mod tests {
                 }
             };
             let rendered = render(&problems, &texts, false);
-            let titles = rendered.lines().filter(|line| line.starts_with("error: ") || line.starts_with("warning: "));
+            let titles = rendered.lines().filter(|line| line.starts_with("error: ") || line.starts_with("warning"));
             proptest::prop_assert_eq!(titles.count(), problems.len().min(200));
             proptest::prop_assert!(!rendered.contains(|c: char| c.is_control() && c != '\n'), "{}", rendered);
             proptest::prop_assert_eq!(

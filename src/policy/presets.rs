@@ -8,8 +8,9 @@ use ipnet::IpNet;
 
 use super::document::destination::{self, Role};
 use super::document::{Cloud, Cluster, syntax};
+use super::lint::any_tenant;
 use super::problem::{Problem, Problems, SourceText};
-use super::rule::Destination;
+use super::rule::{Destination, HostMatch};
 use super::yaml::typed::{self, Empty, Fields};
 use super::yaml::{Node, Yaml};
 
@@ -98,6 +99,9 @@ pub fn builtin() -> (SourceText, Vec<String>) {
                 text.push_str("\"\n    from: [127.0.0.0/8, \"::1\"]\n    to: [\"");
                 text.push_str(&to.to_string());
                 text.push_str("\"]\n");
+                if matches!(&to.host, HostMatch::Name(pattern) if any_tenant(pattern).is_some()) {
+                    text.push_str("    accept:\n      any-tenant: for clients on this host alone\n");
+                }
             }
             (Way::Proxy { to, .. }, Some(Err(missing))) => {
                 left_out.push(format!(

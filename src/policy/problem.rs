@@ -2,11 +2,13 @@
 //! Must not print; it renders to text. Everything that reads a file collects all of them before giving up.
 //! Called by the policy compiler, the settings, `check`, and the reload log: the same text everywhere.
 
+pub mod lint;
 pub mod rejected;
 pub mod render;
 
 use std::sync::Arc;
 
+pub use lint::{Lint, Linted};
 pub use rejected::{Cause, Rejected};
 pub use render::{json, render, render_each, summary};
 
@@ -47,6 +49,8 @@ pub struct Problem {
     pub label: String,
     /// What to write instead.
     pub help: Option<String>,
+    /// Which warning it is, where it is one that has a name.
+    pub lint: Option<Linted>,
 }
 
 /// Bytes of one of the files that are read together. Half the size of a name and a [`Span`], because every rule keeps
@@ -91,6 +95,11 @@ impl Severity {
 }
 
 impl Problem {
+    /// Whether who wrote it said why it stands all the same.
+    pub fn is_accepted(&self) -> bool {
+        self.lint.as_ref().is_some_and(|linted| linted.accepted.is_some())
+    }
+
     /// Says what stands under the underlined text.
     pub fn label(&mut self, label: impl Into<String>) -> &mut Self {
         self.label = label.into();
@@ -171,10 +180,16 @@ impl<'t> Problems<'t> {
         }
     }
 
-    /// All of them, in the order of the files and of the lines in them.
-    pub fn into_sorted(mut self) -> Vec<Problem> {
+    /// All but those that were accepted, in the order of the files and of the lines in them.
+    pub fn into_sorted(self) -> Vec<Problem> {
+        self.into_parts().0
+    }
+
+    /// The same, and what was accepted.
+    pub fn into_parts(mut self) -> (Vec<Problem>, Vec<Problem>) {
         self.all.sort_by_key(|(at, _)| (at.file, at.start));
-        self.all.into_iter().map(|(_, problem)| problem).collect()
+        let all = self.all.into_iter().map(|(_, problem)| problem);
+        all.partition(|problem| !problem.is_accepted())
     }
 
     fn note(&mut self, severity: Severity, at: Place, message: String) -> &mut Problem {
@@ -189,6 +204,7 @@ impl<'t> Problems<'t> {
             message,
             label: String::new(),
             help: None,
+            lint: None,
         };
         let index = self.all.len();
         self.all.push((at, problem));

@@ -158,6 +158,7 @@ fn unreadable(file: &str, message: String) -> Problem {
         message,
         label: String::new(),
         help: None,
+        lint: None,
     }
 }
 

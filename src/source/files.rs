@@ -169,6 +169,7 @@ impl Set {
             message: message.to_owned(),
             label: String::new(),
             help: Some(help.to_owned()),
+            lint: None,
         });
     }
 }

@@ -286,12 +286,7 @@ fn check_mode(document: &Document, problems: &mut Problems<'_>) {
                 .error(mode.at, "`mode: report` needs an end")
                 .help("add `report_until: YYYY-MM-DD` beside it, the last day on which nothing is refused");
         }
-        // Not an error: who turns reporting off in a hurry must not be refused for a line that is left.
-        (None, Some(until)) => {
-            problems
-                .warning(until.at, "`report_until` means nothing without `mode: report`")
-                .help("remove it");
-        }
+        // Who turns reporting off in a hurry must not be refused for a `report_until` that is left; a lint says it.
         _ => {}
     }
 }

@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::expect::Tester;
 use super::rule::sources;
-use super::{Document, Mode, Namespace, Shared, Text, Workload, cluster, expect, rule, syntax, workload};
+use super::{Document, Mode, Namespace, Shared, Text, Workload, accept, cluster, expect, rule, syntax, workload};
+use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::Peer;
 use crate::policy::yaml::{
@@ -130,6 +131,7 @@ fn other<'t>(
             let name = |namespace: &Namespace| namespace.name.value.to_string();
             add_new(read, &mut document.namespaces, name, "namespace", problems);
         }
+        "accept" => document.accept.extend(accept::read(node, Bearer::File, problems)),
         "scope" => {
             let Some(items) = typed::list(node, "`scope`", Empty::Refused, problems) else {
                 return;
@@ -282,8 +284,17 @@ fn narrow(
 }
 
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("report", Mode::Report)];
-const GLOBAL: [&str; 6] = ["cluster", "mode", "report_until", "lock", "workloads", "namespaces"];
-const KEYS: [&str; 11] = [
+const GLOBAL: [&str; 7] = [
+    "accept",
+    "cluster",
+    "mode",
+    "report_until",
+    "lock",
+    "workloads",
+    "namespaces",
+];
+const KEYS: [&str; 12] = [
+    "accept",
     "cluster",
     "workloads",
     "allow",

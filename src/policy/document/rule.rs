@@ -6,8 +6,9 @@ use ipnet::IpNet;
 use jiff::civil::Date;
 
 use super::destination::{self, Role};
-use super::{Shared, Text, address, syntax};
+use super::{Accept, Shared, Text, accept, address, syntax};
 use crate::address::translated_net;
+use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
 use crate::policy::yaml::{
@@ -50,6 +51,8 @@ pub struct Notes {
     pub until: Option<At<Date>>,
     pub owner: Option<Text>,
     pub reason: Option<Text>,
+    /// The warnings that stand where they are.
+    pub accept: Vec<At<Accept>>,
 }
 
 /// How an allow rule looks at addresses and into the tunnel, where that is not the usual way.
@@ -260,6 +263,10 @@ fn notes(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'
         until,
         owner: owner.map(|(owner, _)| shared.text(owner)),
         reason: reason.map(|(reason, _)| reason.into()),
+        accept: fields
+            .value("accept")
+            .map(|node| accept::read(node, Bearer::Rule, problems))
+            .unwrap_or_default(),
     };
     (notes != Notes::default()).then(|| Box::new(notes))
 }
@@ -357,7 +364,7 @@ pub(super) fn sources(from: Option<&[At<Peer>]>) -> impl Iterator<Item = (&Peer,
 /// A range as narrow as this, of either family, that holds what is never dialled names it. A wider one, such as
 /// `0.0.0.0/0`, means the public space; what is never dialled stays closed in it.
 const NAMING: u8 = 8;
-const ALLOW_KEYS: [&str; 12] = [
+const ALLOW_KEYS: [&str; 13] = [
     "name",
     "from",
     "to",
@@ -370,8 +377,9 @@ const ALLOW_KEYS: [&str; 12] = [
     "ech",
     "report",
     "preset",
+    "accept",
 ];
-const DENY_KEYS: [&str; 6] = ["name", "from", "to", "until", "owner", "reason"];
+const DENY_KEYS: [&str; 7] = ["name", "from", "to", "until", "owner", "reason", "accept"];
 const SNI: [(&str, SniCheck); 3] = [
     ("strict", SniCheck::Strict),
     ("listed", SniCheck::Listed),

@@ -7,8 +7,9 @@ use std::net::SocketAddr;
 use ipnet::IpNet;
 
 use super::cluster::{Labels, labels};
-use super::{Doubts, Text, address, syntax};
+use super::{Accept, Doubts, Text, accept, address, syntax};
 use crate::name::Port;
+use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Problems};
 use crate::policy::yaml::{
     Node, Value,
@@ -36,6 +37,8 @@ pub struct Workload {
     pub locked: bool,
     /// `api_server: allow`.
     pub api_server: bool,
+    /// The warnings that stand where they are.
+    pub accept: Vec<At<Accept>>,
 }
 
 /// Who may call a workload.
@@ -140,6 +143,10 @@ fn read(
             .value("api_server")
             .and_then(|node| typed::word(node, "`api_server`", &API_SERVER, problems))
             .unwrap_or(false),
+        accept: fields
+            .value("accept")
+            .map(|node| accept::read(node, Bearer::Workload, problems))
+            .unwrap_or_default(),
         name,
     };
     check_selector(&fields, key, problems);
@@ -279,7 +286,7 @@ fn direct(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Vec<At<Socket
 }
 
 const KONNECTIVITY: &str = "konnectivity";
-const KEYS: [&str; 11] = [
+const KEYS: [&str; 12] = [
     "namespace",
     "pods",
     "port",
@@ -291,6 +298,7 @@ const KEYS: [&str; 11] = [
     "cidrs",
     "locked",
     "api_server",
+    "accept",
 ];
 const IDENTITIES: [(&str, Identity); 3] = [
     ("none", Identity::None),

@@ -55,6 +55,8 @@ pub fn json(problems: &[Problem], texts: &[SourceText]) -> serde_json::Value {
             message: &problem.message,
             label: Some(problem.label.as_str()).filter(|label| !label.is_empty()),
             help: problem.help.as_deref(),
+            lint: problem.lint.as_ref().map(|linted| linted.lint.as_str()),
+            accepted: problem.lint.as_ref().and_then(|linted| linted.accepted.as_deref()),
         }
     });
     serde_json::Value::Array(rows.filter_map(|row| serde_json::to_value(row).ok()).collect())
@@ -73,6 +75,11 @@ struct Row<'p> {
     label: Option<&'p str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     help: Option<&'p str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    lint: Option<&'p str>,
+    /// Why it stands all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    accepted: Option<&'p str>,
 }
 
 /// `3 errors, 1 warning`.
@@ -97,6 +104,10 @@ fn one(problem: &Problem, texts: &[SourceText], renderer: &Renderer) -> String {
     let text = text_of(problem, texts);
     let (message, label) = (one_line(&problem.message), one_line(&problem.label));
     let title = level.primary_title(&*message);
+    let title = match &problem.lint {
+        Some(linted) => title.id(linted.lint.as_str()),
+        None => title,
+    };
     let mut group = match problem.span {
         Some(span) => title.element(snippet(problem, &label, text, span)),
         None if problem.file.is_empty() => title.elements(None::<Origin<'_>>),
@@ -253,6 +264,7 @@ mod tests {
             message: "no such name".into(),
             label: "here".into(),
             help: Some("write another".into()),
+            lint: None,
         }
     }
 
