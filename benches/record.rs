@@ -15,7 +15,7 @@ use rustix::time::{ClockId, clock_gettime};
 use sluicegate::name::{Host, HostName, Port};
 use sluicegate::policy::{Generation, Reason, Stage};
 use sluicegate::settings::{Log, LogFormat, LoggedDecisions};
-use sluicegate::telemetry::{Colour, DecisionRecord, Entry, Metrics, Telemetry};
+use sluicegate::telemetry::{Colour, DecisionRecord, Entry, Metrics, Shown, Telemetry};
 
 criterion_group!(benches, decision, from_many_threads, overflow, written, render);
 criterion_main!(benches);
@@ -178,10 +178,12 @@ fn record() -> DecisionRecord {
         entry: Entry::Connect,
         source: "10.1.2.3:5555".parse().unwrap(),
         workload: Some("trips".into()),
+        own_port: false,
         host: Some(Host::parse(b"api.example.com").unwrap()),
         port: Some(Port::HTTPS),
         method: None,
         path: None,
+        seen: Some(Shown::Hello),
         sni: Some(HostName::parse(b"api.example.com").unwrap()),
         ech: false,
         allowed: true,
@@ -191,6 +193,7 @@ fn record() -> DecisionRecord {
         rule: Some("payments".into()),
         rule_at: Some("policy.yaml:12".to_owned()),
         address: Some("203.0.113.7".parse().unwrap()),
+        refused: Vec::new(),
         aliases: vec![HostName::parse(b"edge.example.net").unwrap()],
         stale: false,
         detail: None,

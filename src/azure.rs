@@ -2,6 +2,7 @@
 //! Pure: texts come in, values and texts go out; no files, no clock, no logs.
 //! Called by the commands `import` and `export`, and by whoever compares with production.
 
+pub mod columns;
 pub mod model;
 pub mod report;
 

@@ -139,6 +139,8 @@ pub struct Log {
 pub enum LogFormat {
     Json,
     Text,
+    /// The columns of Azure Firewall's own tables.
+    Azure,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

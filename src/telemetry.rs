@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use crate::settings::{Log, LogFormat, LoggedDecisions};
 
+mod azure;
 pub mod json;
 pub mod live;
 pub mod log;
@@ -24,7 +25,7 @@ pub use live::LiveTunnel;
 pub use log::init_log;
 pub use metrics::{ConnectResult, DnsResult, Limit, ListenerMetrics, Metrics};
 pub use recent::Recent;
-pub use record::{DecisionRecord, End, Entry, TunnelRecord};
+pub use record::{DecisionRecord, End, Entry, Shown, TunnelRecord};
 pub use text::Colour;
 
 use writer::{Line, Writer};
@@ -71,6 +72,11 @@ impl Telemetry {
             LogFormat::Text => Box::new(move |line, out| match line {
                 Line::Decision(record) => text::decision(record, colour, out),
                 Line::Tunnel(record) => text::tunnel(record, colour, out),
+            }),
+            LogFormat::Azure => Box::new(|line, out| match line {
+                Line::Decision(record) => azure::decision(record, out),
+                // Azure Firewall has no table of closed connections.
+                Line::Tunnel(_) => {}
             }),
         };
         Ok(Self(Arc::new(Inner {

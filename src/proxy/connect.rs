@@ -147,11 +147,12 @@ impl Inside {
     /// Serves the inside as plain HTTP; each request is a case of its own.
     async fn serve_http(self, decision: Decision, ask: Ask) -> Option<Established> {
         let Self {
-            case,
+            mut case,
             client,
             upstream,
             bytes,
         } = self;
+        case.note_http();
         let connection = Arc::clone(&case.connection);
         let (rule, generation) = (decision.rule, decision.generation);
         case.allow(Stage::Address, decision)?;

@@ -17,7 +17,7 @@ use crate::name::{Host, HostName, Port};
 use crate::net::dial::{DialError, Dialled, Limits, Resolution, dial};
 use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate, suggestion};
 use crate::settings::Mode;
-use crate::telemetry::record::{DecisionRecord, Entry};
+use crate::telemetry::record::{DecisionRecord, Entry, Shown};
 use crate::telemetry::{ConnectResult, DnsResult, Limit, ListenerMetrics};
 
 /// A listener as its sessions see it.
@@ -104,10 +104,12 @@ impl Case {
             entry,
             source: connection.peer,
             workload: policy.workload_of(&connection.source).cloned(),
+            own_port: connection.source.workload.is_some(),
             host: None,
             port: None,
             method: None,
             path: None,
+            seen: None,
             sni: None,
             ech: false,
             allowed: false,
@@ -117,6 +119,7 @@ impl Case {
             rule: None,
             rule_at: None,
             address: None,
+            refused: Vec::new(),
             aliases: Vec::new(),
             stale: false,
             detail: None,
@@ -152,6 +155,16 @@ impl Case {
     /// No entry of the policy would help with what was asked last, so none is suggested.
     pub(crate) fn suggest_nothing(&mut self) {
         self.ask = None;
+        if let Some(record) = &mut self.record {
+            record.seen = None;
+        }
+    }
+
+    /// Notes that what comes through this tunnel is read as HTTP.
+    pub(crate) fn note_http(&mut self) {
+        if let Some(record) = &mut self.record {
+            record.seen = Some(Shown::Http);
+        }
     }
 
     /// Asks the gate, with the policy in force now.
@@ -171,6 +184,7 @@ impl Case {
         }
         self.note_target(&ask.host, ask.port);
         if let Some(record) = &mut self.record {
+            record.seen = Shown::of(&ask.seen);
             if let Seen::Hello { sni, ech } = &ask.seen {
                 record.sni.clone_from(sni);
                 record.ech = *ech;
@@ -205,6 +219,9 @@ impl Case {
                 ..
             }) => {
                 self.note_resolution(&aliases, stale);
+                if let Some(record) = &mut self.record {
+                    record.refused = refused.iter().map(|(address, _)| *address).collect();
+                }
                 if let Some((address, _)) = refused.first() {
                     // What would allow it must speak of the address that stood in the way.
                     self.ask = Some(ask.clone().dialling(*address));

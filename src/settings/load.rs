@@ -357,7 +357,7 @@ mod tests {
             ("timeouts: {idle: @}", "9000h", "8784h"),
             ("limits: {connections: @}", "0", "1"),
             ("limits: {connections: @}", "1000000000", "100000000"),
-            ("log: {format: @}", "azure", "json"),
+            ("log: {format: @}", "xml", "azure"),
             ("log: {required: @}", "\"yes\"", "true"),
             ("log: {decisions: @}", "none", "denied"),
         ] {

@@ -139,7 +139,7 @@ impl Reader<'_, '_> {
             written.one_of(&[
                 ("json", Some(LogFormat::Json)),
                 ("text", Some(LogFormat::Text)),
-                ("azure", None),
+                ("azure", Some(LogFormat::Azure)),
             ])
         });
         let decisions = self.read("log.decisions", |written| {

@@ -78,6 +78,7 @@ impl fmt::Display for Log {
         let format = match self.format {
             LogFormat::Json => "json",
             LogFormat::Text => "text",
+            LogFormat::Azure => "azure",
         };
         let decisions = match self.decisions {
             LoggedDecisions::All => "all decisions",

@@ -11,7 +11,7 @@ use jiff::fmt::temporal::DateTimePrinter;
 use serde::{Serialize, Serializer};
 use serde_json::ser::Formatter;
 
-use super::record::{DecisionRecord, TunnelRecord};
+use super::record::{DecisionRecord, Shown, TunnelRecord};
 use crate::name::{Host, HostName, Port};
 use crate::policy::Reason;
 
@@ -57,6 +57,8 @@ struct Decision<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     workload: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    own_port: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     host: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     port: Option<u16>,
@@ -64,6 +66,8 @@ struct Decision<'a> {
     method: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     path: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seen: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sni: Option<&'a str>,
     ech: bool,
@@ -73,6 +77,8 @@ struct Decision<'a> {
     rule_at: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    refused: Vec<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     aliases: Vec<&'a str>,
     stale: bool,
@@ -121,15 +127,18 @@ impl Serialize for DecisionRecord {
             source: self.source.ip().to_canonical().to_string(),
             source_port: self.source.port(),
             workload: self.workload.as_deref(),
+            own_port: self.own_port.then_some(true),
             host: self.host.as_ref().map(Host::to_string),
             port: self.port.map(Port::number),
             method: self.method.as_deref(),
             path: self.path.as_deref(),
+            seen: self.seen.map(Shown::as_str),
             sni: self.sni.as_ref().map(HostName::as_str),
             ech: self.ech,
             rule: self.rule.as_deref(),
             rule_at: self.rule_at.as_deref(),
             address: self.address.as_ref().map(IpAddr::to_string),
+            refused: self.refused.iter().map(IpAddr::to_string).collect(),
             aliases: self.aliases.iter().map(HostName::as_str).collect(),
             stale: self.stale,
             detail: self.detail.as_deref(),
@@ -279,6 +288,8 @@ mod tests {
         assert_eq!(definitions["entry"]["enum"], words(entries));
         let ends = End::ALL.iter().map(|end| end.as_str()).collect();
         assert_eq!(definitions["tunnel"]["properties"]["end"]["enum"], words(ends));
+        let shown = Shown::ALL.iter().map(|shown| shown.as_str()).collect();
+        assert_eq!(definitions["decision"]["properties"]["seen"]["enum"], words(shown));
         let stages = [Stage::Request, Stage::Address, Stage::Hello].map(Stage::as_str);
         assert_eq!(
             definitions["decision"]["properties"]["stage"]["enum"],
@@ -297,7 +308,7 @@ mod tests {
                 r#"{"type":"decision","time":"2026-03-01T12:00:01.250Z","id":"000000000000001f","action":"allow","#,
                 r#""reason":"rule","stage":"hello","generation":7,"listener":"proxy","entry":"connect","#,
                 r#""source":"10.1.2.3","source_port":5555,"workload":"trips","host":"api.example.com","port":443,"#,
-                r#""sni":"api.example.com","ech":false,"rule":"payments","rule_at":"policy.yaml:12","#,
+                r#""seen":"hello","sni":"api.example.com","ech":false,"rule":"payments","rule_at":"policy.yaml:12","#,
                 r#""address":"203.0.113.7","aliases":["edge.example.net"],"stale":false,"took_ms":0.213}"#,
                 "\n",
                 r#"{"type":"tunnel","time":"2026-03-01T12:00:09.500Z","id":"000000000000001f","end":"finished","#,
@@ -371,6 +382,8 @@ mod tests {
             would_deny: Some(Reason::Ech),
             reason: Reason::Report,
             ech: true,
+            own_port: true,
+            refused: vec!["10.0.0.7".parse().unwrap()],
             stale: true,
             detail: Some("the server talks first".to_owned()),
             source: "[::ffff:10.1.2.3]:5555".parse().unwrap(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::name::{Host, HostName, Port};
-use crate::policy::{Generation, Reason, Stage};
+use crate::policy::{Generation, Reason, Seen, Stage};
 
 /// How a connection reached us, and what it speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -24,8 +24,20 @@ pub enum Entry {
     Tcp,
 }
 
+/// What a client showed before its verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Shown {
+    /// A ClientHello.
+    Hello,
+    /// An HTTP request, or a tunnel whose inside is read as HTTP.
+    Http,
+    /// Neither of them.
+    Other,
+}
+
 /// A final verdict.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "facts that do not depend on each other")]
 pub struct DecisionRecord {
     pub at: Timestamp,
     /// Shared by the decision, the tunnel record and the answer that the client got.
@@ -36,12 +48,16 @@ pub struct DecisionRecord {
     pub source: SocketAddr,
     /// The workload that names the source, if any.
     pub workload: Option<Arc<str>>,
+    /// It came in through that workload's own port.
+    pub own_port: bool,
     /// `None` where the request could not be read so far.
     pub host: Option<Host>,
     pub port: Option<Port>,
     /// HTTP requests only: method and path, without the query.
     pub method: Option<String>,
     pub path: Option<String>,
+    /// What was seen on the wire and judged. `None`: the request alone was.
+    pub seen: Option<Shown>,
     pub sni: Option<HostName>,
     pub ech: bool,
     pub allowed: bool,
@@ -54,6 +70,8 @@ pub struct DecisionRecord {
     pub rule_at: Option<String>,
     /// The address that was dialled.
     pub address: Option<IpAddr>,
+    /// Where nothing was dialled: addresses of the host that may not be.
+    pub refused: Vec<IpAddr>,
     /// Aliases (CNAMEs) followed from the host to its addresses.
     pub aliases: Vec<HostName>,
     /// The answer came from an expired cache entry because all DNS servers are down.
@@ -136,6 +154,27 @@ impl DecisionRecord {
                 text.push_str(CUT);
                 text.shrink_to_fit();
             }
+        }
+    }
+}
+
+impl Shown {
+    pub const ALL: &[Self] = &[Self::Hello, Self::Http, Self::Other];
+
+    pub const fn of(seen: &Seen) -> Option<Self> {
+        match seen {
+            Seen::Nothing => None,
+            Seen::Hello { .. } => Some(Self::Hello),
+            Seen::Http => Some(Self::Http),
+            Seen::Other => Some(Self::Other),
+        }
+    }
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Hello => "hello",
+            Self::Http => "http",
+            Self::Other => "other",
         }
     }
 }

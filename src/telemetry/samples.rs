@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::record::{DecisionRecord, End, Entry, TunnelRecord};
+use super::record::{DecisionRecord, End, Entry, Shown, TunnelRecord};
 use crate::name::{Host, HostName, Port};
 use crate::policy::{Generation, Reason, Stage};
 
@@ -21,10 +21,12 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
         entry: Entry::Connect,
         source: "10.1.2.3:5555".parse().unwrap(),
         workload: Some("trips".into()),
+        own_port: false,
         host: Some(Host::parse(b"api.example.com").unwrap()),
         port: Some(Port::HTTPS),
         method: None,
         path: None,
+        seen: None,
         sni: None,
         ech: false,
         allowed: false,
@@ -34,6 +36,7 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
         rule: None,
         rule_at: None,
         address: None,
+        refused: Vec::new(),
         aliases: Vec::new(),
         stale: false,
         detail: None,
@@ -47,6 +50,7 @@ pub(crate) fn allowed(id: u64) -> DecisionRecord {
         allowed: true,
         reason: Reason::Rule,
         stage: Stage::Hello,
+        seen: Some(Shown::Hello),
         sni: Some(HostName::parse(b"api.example.com").unwrap()),
         rule: Some("payments".into()),
         rule_at: Some("policy.yaml:12".to_owned()),
