@@ -2,7 +2,7 @@
 //! Must not judge; it notes what cannot be compiled, such as a preset that lacks a fact.
 //! Called by `load`, also with a document that has errors, so that those of presets come out with the others.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -11,12 +11,12 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
-use super::document::{self, AllowRule, Checks, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
+use super::document::{self, AllowRule, Checks, Choice, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
 use super::fingerprint::fingerprint;
-use super::presets::{self, MissingFact, Preset, Row, Way};
+use super::presets::{Facts, Library, MissingFact, Preset, Row, Unfilled};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
-use super::yaml::typed;
+use super::yaml::typed::{listed, nearest};
 use crate::name::HostPattern;
 
 /// What a document comes to.
@@ -28,7 +28,7 @@ pub(super) struct Compiled {
 }
 
 /// Makes the parts of a policy.
-pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compiled {
+pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Compiled {
     let mut compiler = Compiler {
         cluster: document.cluster(),
         facts_in_doubt: document.doubts.facts || problems.is_cut_short(),
@@ -36,7 +36,7 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
         missing: HashSet::new(),
         rules: Vec::with_capacity(document.allow.len() + document.deny.len()),
         not_carried: Vec::new(),
-        presets: Vec::new(),
+        presets: std::mem::take(&mut document.presets),
         problems,
     };
     let mode = mode(&document);
@@ -51,7 +51,7 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
         compiler.deny(entry);
     }
     compiler.api_server(&document.workloads);
-    let texts = compiler.problems.texts();
+    let policies = compiler.problems.policies();
     let parts = Parts {
         workloads: document
             .workloads
@@ -61,8 +61,8 @@ pub(super) fn compile(document: Document, problems: &mut Problems<'_>) -> Compil
         mode,
         closed,
         api_server: compiler.cluster.api_server.as_ref().map(|server| server.value.clone()),
-        files: texts.iter().map(|text| Arc::clone(&text.name)).collect(),
-        fingerprint: fingerprint(texts),
+        files: policies.iter().map(|text| Arc::clone(&text.name)).collect(),
+        fingerprint: fingerprint(policies, compiler.problems.presets()),
         rules: compiler.rules,
     };
     Compiled {
@@ -83,12 +83,11 @@ struct Compiler<'p, 't> {
     /// Where `cluster` stands.
     cluster_at: Option<Place>,
     facts_in_doubt: bool,
-    /// Facts that were asked for already; all presets need the same ones.
+    /// Facts of the cluster that were asked for already; all presets need the same ones.
     missing: HashSet<String>,
     rules: Vec<Rule>,
     not_carried: Vec<String>,
-    /// Those that were used, so that each is read once.
-    presets: Vec<Preset>,
+    presets: Library,
     problems: &'p mut Problems<'t>,
 }
 
@@ -172,22 +171,34 @@ impl Compiler<'_, '_> {
     }
 
     fn preset(&mut self, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
-        let Some(preset) = self.find(name) else { return };
+        let Some(preset) = self.presets.preset(&name.value) else {
+            let help = self.presets.help_for(&name.value);
+            let message = format!("there is no preset `{}`", name.value);
+            self.problems.error(name.at, message).help(help);
+            return;
+        };
+        let choice = checks.rows.clone().unwrap_or_default();
         let cloud = self.cluster.cloud.map_or_else(Default::default, |cloud| cloud.value);
-        let mut rows = preset.rows_for(cloud).peekable();
-        if rows.peek().is_none() && !self.facts_in_doubt {
+        let is_understood = self.check_choice(&preset, name, &choice) && !choice.in_doubt;
+        if preset.rows_for(cloud).next().is_none() && preset.is_readable() && !self.facts_in_doubt {
             let message = format!("`{}` has no rows for the cloud `{}`", name.value, cloud.as_str());
             self.problems.error(name.at, message).help(format!(
                 "remove the rule, and write what {} lists for that cloud as rules of your own",
                 preset.source
             ));
         }
-        for row in rows {
-            match (row.expand(&self.cluster), &row.way) {
-                (Some(Ok(expanded)), _) => {
+        let with = choice.with();
+        let mut missing = HashSet::new();
+        for row in preset.rows_for(cloud).filter(|row| choice.opens(row)) {
+            let facts = Facts {
+                cluster: &self.cluster,
+                with: &with,
+            };
+            match row.expand(&facts) {
+                Some(Ok(expanded)) => {
                     let at = self.problems.position(entry);
                     let mut notes = notes.clone();
-                    notes.reason.get_or_insert_with(|| row.purpose.as_str().into());
+                    notes.reason.get_or_insert_with(|| Arc::from(&*row.purpose));
                     let mut rule = rule(
                         Effect::Allow,
                         format!("{}: {}", name.value, row.id).into(),
@@ -200,27 +211,89 @@ impl Compiler<'_, '_> {
                     rule.addresses = expanded.addresses;
                     self.rules.push(rule);
                 }
-                (Some(Err(_)), _) if self.facts_in_doubt => {}
-                (Some(Err(missing)), _) => {
-                    if self.missing.insert(missing.key.clone()) {
-                        let help = self.add_fact(&missing);
-                        let message = format!("`{}` needs `cluster.{}`", name.value, missing.key);
+                Some(Err(Unfilled::Missing(fact))) if fact.with => {
+                    if is_understood && missing.insert(fact.key.clone()) {
+                        self.refuse_missing_with(name, row, &fact);
+                    }
+                }
+                Some(Err(Unfilled::Missing(_))) if self.facts_in_doubt => {}
+                Some(Err(Unfilled::Missing(fact))) => {
+                    if self.missing.insert(fact.key.clone()) {
+                        let help = self.add_fact(&fact);
+                        let message = format!("`{}` needs `cluster.{}`", name.value, fact.key);
                         self.problems
                             .error(name.at, message)
                             .label(format!("its row `{}`: {}", row.id, row.purpose))
                             .help(help);
                     }
                 }
-                (None, Way::Network(network)) => self.not_carried.push(not_carried(&preset, row, network)),
-                (None, Way::Proxy { .. }) => {}
+                Some(Err(Unfilled::Bad(bad))) => {
+                    let message = format!("the row `{}` of `{}` cannot be filled: {}", row.id, name.value, bad.why);
+                    self.problems.error(name.at, message).help(bad.help);
+                }
+                None => self.not_carried.extend(not_carried(&preset, row, &facts)),
             }
         }
-        self.presets.push(preset);
+    }
+
+    /// Whether `with`, `without` and `also` speak of what the preset has.
+    fn check_choice(&mut self, preset: &Preset, name: &At<Text>, choice: &Choice) -> bool {
+        if !preset.is_readable() {
+            return false;
+        }
+        let errors = self.problems.errors();
+        let needed: BTreeSet<_> = preset.rows.iter().flat_map(Row::needs_with).collect();
+        let needed: Vec<_> = needed.into_iter().collect();
+        for (key, _) in &choice.with {
+            if needed.contains(&&*key.value) {
+                continue;
+            }
+            let help = if needed.is_empty() {
+                "remove `with`: its rows need no more than the facts in `cluster`".to_owned()
+            } else {
+                match nearest(&key.value, &needed) {
+                    Some(near) => format!("did you mean `{near}`?"),
+                    None => format!("its rows need {}", listed(&needed).replace(" or ", " and ")),
+                }
+            };
+            let message = format!("no row of `{}` needs `{}`", name.value, key.value);
+            self.problems.error(key.at, message).help(help);
+        }
+        let ids: Vec<_> = preset.rows.iter().map(|row| &*row.id).collect();
+        for id in choice.without.iter().chain(&choice.also) {
+            if ids.contains(&&*id.value) {
+                continue;
+            }
+            let help = match nearest(&id.value, &ids) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if ids.len() > FEW => format!("`sluicegate presets show {}` lists its rows", name.value),
+                None => format!("its rows are {}", listed(&ids).replace(" or ", " and ")),
+            };
+            let message = format!("`{}` has no row `{}`", name.value, id.value);
+            self.problems.error(id.at, message).help(help);
+        }
+        self.problems.errors() == errors
+    }
+
+    fn refuse_missing_with(&mut self, name: &At<Text>, row: &Row, fact: &MissingFact) {
+        let MissingFact {
+            key, example, source, ..
+        } = fact;
+        let message = format!("`{}` needs `{key}`", name.value);
+        self.problems
+            .error(name.at, message)
+            .label(format!("its row `{}`: {}", row.id, row.purpose))
+            .help(format!(
+                "add `with: {{{key}: {example}}}` to the rule ({source}), or leave the row out with `without: [{}]`",
+                row.id
+            ));
     }
 
     /// What to add where, as a second `cluster` would be refused.
     fn add_fact(&self, missing: &MissingFact) -> String {
-        let MissingFact { key, example, source } = missing;
+        let MissingFact {
+            key, example, source, ..
+        } = missing;
         match self.cluster_at {
             None => format!("add `cluster: {{{key}: {example}}}`; {source}"),
             Some(at) => {
@@ -228,24 +301,6 @@ impl Compiler<'_, '_> {
                 format!("add `{key}: {example}` to `cluster` ({at}); {source}")
             }
         }
-    }
-
-    fn find(&mut self, name: &At<Text>) -> Option<Preset> {
-        if let Some(known) = self.presets.iter().position(|preset| *preset.name == *name.value) {
-            return Some(self.presets.swap_remove(known));
-        }
-        let preset = presets::preset(&name.value);
-        if preset.is_none() {
-            let names: Vec<_> = presets::names().collect();
-            let help = match typed::nearest(&name.value, &names) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None => format!("the presets are {}", typed::listed(&names)),
-            };
-            self.problems
-                .error(name.at, format!("there is no preset `{}`", name.value))
-                .help(help);
-        }
-        preset
     }
 
     /// What a rule is called: by its author, or as its destination is written.
@@ -291,9 +346,10 @@ fn rule(
     }
 }
 
-fn not_carried(preset: &Preset, row: &Row, network: &str) -> String {
+fn not_carried(preset: &Preset, row: &Row, facts: &Facts<'_>) -> Option<String> {
+    let network = row.network_for(facts)?;
     let when = row.when.as_ref().map_or_else(String::new, |when| format!(" ({when})"));
-    format!("{}: {}: {network}{when}", preset.name, row.id)
+    Some(format!("{}: {}: {network}{when}", preset.name, row.id))
 }
 
 fn mode(document: &Document) -> Mode {
@@ -331,4 +387,6 @@ fn from(from: Option<Vec<At<Peer>>>) -> From {
 
 /// What the rule is called that nobody writes.
 const API_SERVER: &str = "cluster.api_server";
+/// As many names as a line of help can hold.
+const FEW: usize = 8;
 const WORKLOAD_IDENTITY: &str = "aks/workload-identity";

@@ -21,9 +21,10 @@ use jiff::civil::Date;
 pub use accept::Accept;
 pub use cluster::{Cloud, Cluster, Engine, Labels, Lock, Namespace, Networks, Proxy};
 pub use expect::{Expectation, Tester, Verdict, Wanted};
-pub use rule::{AllowRule, Checks, DenyRule, Notes, Opens};
+pub use rule::{AllowRule, Checks, Choice, DenyRule, Notes, Opens};
 pub use workload::{Caller, Identity, Workload};
 
+use super::presets::Library;
 use super::problem::{At, Place, Problem, Problems, SourceText};
 
 /// All files together. Equal documents say the same; where something stands is not compared.
@@ -47,6 +48,8 @@ pub struct Document {
     pub namespaces: Vec<At<Namespace>>,
     /// The warnings that files as a whole accept.
     pub accept: Vec<At<Accept>>,
+    /// The presets that rules can name.
+    pub presets: Library,
 }
 
 /// What was refused, so that what seems to be missing may have been written: one mistake is one problem.
@@ -86,8 +89,11 @@ impl Document {
 
     /// The same, as far as the files can be understood; problems are added to those of the caller.
     pub fn read_noting(problems: &mut Problems<'_>) -> Self {
-        let texts = problems.texts();
-        let mut document = Self::default();
+        let texts = problems.policies();
+        let mut document = Self {
+            presets: Library::read(problems),
+            ..Self::default()
+        };
         if texts.is_empty() {
             problems
                 .error(Place::default(), "there is no policy file")

@@ -2,13 +2,21 @@
 //! Must not be used against forgery, nor take in names of files: it tells apart what honest replicas were given.
 //! Called by the compiler; the metrics show it.
 
+use std::sync::Arc;
+
 use super::problem::SourceText;
 
 /// At most 48 bits, so that a gauge, which is an f64, holds it exactly. FNV-1a over each text and its length.
-pub(super) fn fingerprint(texts: &[SourceText]) -> u64 {
-    let bytes = texts.iter().flat_map(|text| {
-        let length = (text.text.len() as u64).to_le_bytes();
-        text.text.bytes().chain(length)
+/// Presets count with their names, which policies refer to.
+pub(super) fn fingerprint<'t>(
+    policies: &'t [SourceText],
+    presets: impl Iterator<Item = (u32, &'t Arc<str>, &'t SourceText)>,
+) -> u64 {
+    let presets = presets.flat_map(|(_, name, text)| [&**name, &*text.text]);
+    let texts = policies.iter().map(|policy| &*policy.text).chain(presets);
+    let bytes = texts.flat_map(|text| {
+        let length = (text.len() as u64).to_le_bytes();
+        text.bytes().chain(length)
     });
     let hash = bytes.fold(OFFSET, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(PRIME));
     // Folded as its authors say, rather than cut.
@@ -52,10 +60,13 @@ mod tests {
     #[test]
     fn names_do_not_count() {
         let named = |name: &str| {
-            fingerprint(&[SourceText {
-                name: name.into(),
-                text: "allow: []\n".into(),
-            }])
+            fingerprint(
+                &[SourceText {
+                    name: name.into(),
+                    text: "allow: []\n".into(),
+                }],
+                std::iter::empty(),
+            )
         };
         assert_eq!(named("a.yaml"), named("/etc/b.yaml"));
     }
@@ -65,6 +76,6 @@ mod tests {
             name: "policy.yaml".into(),
             text: (*text).into(),
         });
-        fingerprint(&texts.collect::<Vec<_>>())
+        fingerprint(&texts.collect::<Vec<_>>(), std::iter::empty())
     }
 }

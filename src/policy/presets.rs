@@ -1,119 +1,162 @@
 //! Presets: maintained lists of destinations as data, and what they come to for one cluster.
 //! Must not open anything by itself; a rule names a preset and says for whom.
-//! Called by the compiler, and by the built-in policy.
+//! Called by the compiler, the lints, the built-in policy, and `presets`.
 
+pub mod builtin;
+mod embedded;
+pub mod expand;
+mod read;
+pub mod tag;
+
+use std::collections::BTreeSet;
+use std::fmt;
 use std::sync::Arc;
 
-use ipnet::IpNet;
+use super::document::{Cloud, Text};
+use super::problem::{Problems, SourceText};
+use super::yaml::typed;
 
-use super::document::destination::{self, Role};
-use super::document::{Cloud, Cluster, syntax};
-use super::lint::any_tenant;
-use super::problem::{Problem, Problems, SourceText};
-use super::rule::{Destination, HostMatch};
-use super::yaml::typed::{self, Empty, Fields};
-use super::yaml::{Node, Yaml};
+pub use builtin::builtin;
+pub use embedded::{names, preset};
+pub use expand::{Expanded, Facts, MissingFact, Unfilled};
+pub use tag::fqdn_tag;
 
 /// A maintained list.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Preset {
     /// As rules write it: `aks/core`.
-    pub name: &'static str,
+    pub name: Text,
     pub about: Box<str>,
-    /// Meant for nodes, and too much for pods.
+    /// Meant for nodes and the add-ons that AKS runs, and too much for pods.
     pub for_nodes: bool,
-    /// The document that the rows come from, and its date.
+    /// The document that the rows come from, in its version.
     pub source: Box<str>,
-    pub date: String,
+    /// The date that the document bears; some bear none.
+    pub date: Option<Box<str>>,
+    /// The day on which it was read.
+    pub read: Option<Box<str>>,
     pub rows: Vec<Row>,
+    /// The file that replaces or adds it; `None` for those of the program.
+    pub file: Option<Text>,
 }
 
-/// One destination of a list.
-#[derive(Clone, Debug)]
+/// One destination of a list. Texts with placeholders such as `{region}` are filled by [`Row::expand`].
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Row {
-    pub id: String,
+    pub id: Box<str>,
     pub clouds: Vec<Cloud>,
-    pub way: Way,
-    pub required: bool,
+    /// Where the proxy may go; `None` where only the network can let it pass.
+    pub to: Option<Box<str>>,
+    /// The name in the document, where `to` is another.
+    pub documented: Option<Box<str>>,
+    /// Where else than in the public space the name may resolve to: the one placeholder that stands for addresses.
+    pub addresses: bool,
+    pub network: Option<Network>,
+    pub level: Level,
+    /// Opened only where a rule names it.
+    pub on_request: bool,
     /// Under which condition it is needed.
-    pub when: Option<String>,
-    pub purpose: String,
-    pub trouble: Option<String>,
+    pub when: Option<Box<str>>,
+    pub purpose: Box<str>,
+    /// Where it is not that of the preset.
+    pub source: Option<Box<str>>,
+    pub date: Option<Box<str>>,
+    /// Seen in practice, in no document.
+    pub observed: bool,
+    pub note: Option<Box<str>>,
+    pub trouble: Vec<Trouble>,
 }
 
-/// How a row leaves the cluster.
-#[derive(Clone, Debug)]
-pub enum Way {
-    /// Through the proxy. Both hold placeholders such as `{region}`.
-    Proxy { to: String, addresses: Option<String> },
-    /// Not through any proxy; what the network must let pass.
-    Network(String),
+/// How much depends on a row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    Required,
+    Recommended,
+    /// Where its condition holds.
+    Conditional,
+    /// Nothing breaks without it.
+    Ignorable,
 }
 
-/// A row with the facts of a cluster filled in.
+/// A rule that the network around the cluster needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Expanded {
-    pub to: Destination,
-    pub addresses: Vec<IpNet>,
+pub struct Network {
+    pub protocol: Protocol,
+    pub ports: Vec<u16>,
+    /// Alternatives: any one of them will do.
+    pub any_of: Vec<Target>,
 }
 
-/// A fact that a row needs and nobody wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    Tcp,
+    Udp,
+}
+
+/// What a network rule may name; with placeholders.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MissingFact {
-    /// The key below `cluster`.
-    pub key: String,
-    /// What could stand there.
-    pub example: &'static str,
-    /// How to find out what should.
-    pub source: &'static str,
+pub enum Target {
+    Cidr(Box<str>),
+    Ip(Box<str>),
+    ServiceTag(Box<str>),
+    Fqdn(Box<str>),
 }
 
-/// The names of all presets.
-pub fn names() -> impl Iterator<Item = &'static str> {
-    FILES.iter().map(|(name, _)| *name)
+/// Known trouble with a row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// A public issue, as `owner/repository#number`.
+    pub issue: Box<str>,
+    /// A year, or a year and a month.
+    pub seen: Option<Box<str>>,
+    pub what: Box<str>,
 }
 
-/// A preset by its name.
-pub fn preset(name: &str) -> Option<Preset> {
-    let (name, text) = FILES.iter().find(|(known, _)| *known == name)?;
-    // The files are part of the program, and a test reads each; one that cannot be read is as good as none.
-    read(name, text).ok()
+/// The presets that a policy can name: those of files, and those of the program that no file replaces.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Library {
+    own: Vec<Arc<Preset>>,
 }
 
-/// The policy of a process that was given none: the rows of `aks/core` that need no facts, for loopback. The second is
-/// what was left out, a line for each.
-pub fn builtin() -> (SourceText, Vec<String>) {
-    let mut text = String::from("# The built-in policy: what AKS nodes need, for clients on this host only.\nallow:\n");
-    let mut left_out = Vec::new();
-    let Some(core) = preset(BUILTIN) else {
-        left_out.push(format!("{BUILTIN}: unreadable"));
-        return (named("allow: []\n".to_owned()), left_out);
-    };
-    for row in core.rows_for(Cloud::default()) {
-        let label = format!("{BUILTIN}: {}", row.id);
-        match (&row.way, row.expand(&Cluster::default())) {
-            (_, Some(Ok(expanded))) => {
-                let to = expanded.to;
-                text.push_str("  - name: \"");
-                text.push_str(&label);
-                text.push_str("\"\n    from: [127.0.0.0/8, \"::1\"]\n    to: [\"");
-                text.push_str(&to.to_string());
-                text.push_str("\"]\n");
-                if matches!(&to.host, HostMatch::Name(pattern) if any_tenant(pattern).is_some()) {
-                    text.push_str("    accept:\n      any-tenant: for clients on this host alone\n");
-                }
-            }
-            (Way::Proxy { to, .. }, Some(Err(missing))) => {
-                left_out.push(format!(
-                    "{label} ({to}): needs `cluster.{}` in a policy file",
-                    missing.key
-                ));
-            }
-            (Way::Network(network), _) => left_out.push(format!("{label} ({network}): no proxy can carry it")),
-            (Way::Proxy { .. }, None) => {}
+impl Library {
+    /// Reads the files of a set that are presets; problems are added to those of the caller. A file that cannot be read
+    /// as a preset is none, and what it would have replaced is none either.
+    pub(super) fn read(problems: &mut Problems<'_>) -> Self {
+        let mut own = Vec::new();
+        for (file, name, SourceText { text, name: path }) in problems.presets() {
+            let preset = read::file(file, name, text, problems).unwrap_or_else(|| Preset::unreadable(name));
+            own.push(Arc::new(Preset {
+                file: Some(Arc::clone(path)),
+                ..preset
+            }));
+        }
+        Self { own }
+    }
+
+    /// A preset by its name.
+    pub fn preset(&self, name: &str) -> Option<Arc<Preset>> {
+        let own = self.own.iter().find(|preset| &*preset.name == name);
+        own.cloned().or_else(|| preset(name))
+    }
+
+    /// The names of all presets, sorted.
+    pub fn names(&self) -> Vec<&str> {
+        let mut all: BTreeSet<&str> = names().collect();
+        all.extend(self.own.iter().map(|preset| &*preset.name));
+        all.into_iter().collect()
+    }
+
+    /// What to say to someone who wrote a name that nothing has.
+    pub fn help_for(&self, name: &str) -> String {
+        if let Some((_, help)) = CALLED_OTHERWISE.iter().find(|(known, _)| *known == name) {
+            return (*help).to_owned();
+        }
+        let names = self.names();
+        match typed::nearest(name, &names) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None => format!("`sluicegate presets` lists all {}", names.len()),
         }
     }
-    (named(text), left_out)
 }
 
 impl Preset {
@@ -121,252 +164,138 @@ impl Preset {
     pub fn rows_for(&self, cloud: Cloud) -> impl Iterator<Item = &Row> {
         self.rows.iter().filter(move |row| row.clouds.contains(&cloud))
     }
+
+    /// Whether there is anything in it; one without rows was refused.
+    pub fn is_readable(&self) -> bool {
+        !self.rows.is_empty()
+    }
+
+    /// The document of a row, and its date.
+    pub fn source_of<'a>(&'a self, row: &'a Row) -> (&'a str, Option<&'a str>) {
+        match &row.source {
+            Some(source) => (source, row.date.as_deref()),
+            None => (&self.source, self.date.as_deref()),
+        }
+    }
+
+    /// Something of this name was written; what, could not be understood, and that was noted.
+    fn unreadable(name: &Text) -> Self {
+        Self {
+            name: Arc::clone(name),
+            about: Box::default(),
+            for_nodes: false,
+            source: Box::default(),
+            date: None,
+            read: None,
+            rows: Vec::new(),
+            file: None,
+        }
+    }
 }
 
 impl Row {
-    /// The row for a cluster; nothing if it does not go through a proxy.
-    pub fn expand(&self, cluster: &Cluster) -> Option<Result<Expanded, MissingFact>> {
-        let Way::Proxy { to, addresses } = &self.way else {
-            return None;
-        };
-        let text = match fill(to, cluster) {
-            Ok(text) => text,
-            Err(missing) => return Some(Err(missing)),
-        };
-        // Facts are checked where they are read, and a test fills every row.
-        let to = destination::parse(&text, Role::Allow).ok()?;
-        let addresses = match addresses.as_deref() {
-            Some("{api_server_addresses}") => cluster.api_server_addresses.iter().map(|range| range.value).collect(),
-            _ => Vec::new(),
-        };
-        Some(Ok(Expanded { to, addresses }))
+    /// Whether a rule that names the preset opens it without naming the row.
+    pub fn is_opened_unasked(&self) -> bool {
+        !self.on_request && self.level != Level::Ignorable
     }
 }
 
-/// Replaces placeholders by facts.
-fn fill(template: &str, cluster: &Cluster) -> Result<String, MissingFact> {
-    let mut text = template.to_owned();
-    let facts = [
-        (
-            "region",
-            cluster.region.as_ref().map(|region| region.value.to_string()),
-            "westeurope",
-            "`az aks show --query location` prints it",
-        ),
-        (
-            "api_server",
-            cluster.api_server.as_ref().map(|name| name.value.to_string()),
-            "NAME.hcp.REGION.azmk8s.io",
-            "`az aks show --query fqdn` prints the name, for a private cluster `--query privateFqdn`",
-        ),
+impl Level {
+    pub(super) const WORDS: [(&str, Self); 4] = [
+        ("required", Self::Required),
+        ("recommended", Self::Recommended),
+        ("conditional", Self::Conditional),
+        ("ignorable", Self::Ignorable),
     ];
-    for (key, fact, example, source) in facts {
-        let placeholder = format!("{{{key}}}");
-        if !text.contains(&placeholder) {
-            continue;
-        }
-        let Some(fact) = fact else {
-            let key = key.to_owned();
-            return Err(MissingFact { key, example, source });
-        };
-        text = text.replace(&placeholder, &fact);
-    }
-    Ok(text)
-}
 
-fn named(text: String) -> SourceText {
-    SourceText {
-        name: Arc::from("built-in policy"),
-        text: text.into(),
-    }
-}
-
-fn read(name: &'static str, text: &'static str) -> Result<Preset, Vec<Problem>> {
-    let texts = [SourceText {
-        name: name.into(),
-        text: text.into(),
-    }];
-    let mut problems = Problems::new(&texts);
-    let preset = read_file(name, text, &mut problems);
-    match preset {
-        Some(preset) if !problems.has_errors() => Ok(preset),
-        _ => Err(problems.into_sorted()),
-    }
-}
-
-fn read_file(name: &'static str, text: &str, problems: &mut Problems<'_>) -> Option<Preset> {
-    let mut preset = Preset {
-        name,
-        about: Box::default(),
-        for_nodes: false,
-        source: Box::default(),
-        date: String::new(),
-        rows: Vec::new(),
-    };
-    let mut yaml = Yaml::open(0, text, "a preset begins with `about:`", problems)?;
-    while let Some(key) = yaml.key(problems) {
-        let node = yaml.value(&key, problems)?;
-        let node = &node;
-        match typed::text(&key, "a key", problems)? {
-            "about" => preset.about = typed::text(node, "`about`", problems)?.into(),
-            "for" => {
-                preset.for_nodes = typed::word(node, "`for`", &[("nodes", true), ("workloads", false)], problems)?;
-            }
-            "source" => preset.source = typed::text(node, "`source`", problems)?.into(),
-            "date" => preset.date = syntax::date(node, "`date`", problems)?.value.to_string(),
-            "rows" => {
-                for item in typed::list(node, "`rows`", Empty::Refused, problems)? {
-                    preset.rows.push(row(item, problems)?);
-                }
-            }
-            other => {
-                typed::refuse_key(
-                    &key,
-                    other,
-                    node,
-                    "a preset",
-                    &["about", "for", "source", "date", "rows"],
-                    problems,
-                );
-            }
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Required => "required",
+            Self::Recommended => "recommended",
+            Self::Conditional => "conditional",
+            Self::Ignorable => "ignorable",
         }
     }
-    Some(preset)
 }
 
-fn row(node: &Node<'_>, problems: &mut Problems<'_>) -> Option<Row> {
-    let fields = typed::fields(node, "a row", &ROW_KEYS, problems)?;
-    let mut clouds = Vec::new();
-    for item in typed::list(fields.value("clouds")?, "`clouds`", Empty::Refused, problems)? {
-        clouds.push(typed::word(item, "a cloud", &Cloud::WORDS, problems)?);
-    }
-    let to = text(&fields, "to", problems);
-    let network = text(&fields, "network", problems);
-    let way = match (to, network) {
-        (Some(to), None) => Way::Proxy {
-            to,
-            addresses: text(&fields, "addresses", problems),
-        },
-        (None, Some(network)) => Way::Network(network),
-        _ => {
-            problems.error(node.at, "a row has `to` or `network`");
-            return None;
+impl Protocol {
+    pub(super) const WORDS: [(&str, Self); 2] = [("TCP", Self::Tcp), ("UDP", Self::Udp)];
+
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
         }
-    };
-    Some(Row {
-        id: text(&fields, "id", problems)?,
-        clouds,
-        way,
-        required: typed::word(
-            fields.value("level")?,
-            "`level`",
-            &[("required", true), ("optional", false)],
-            problems,
-        )?,
-        when: text(&fields, "when", problems),
-        purpose: text(&fields, "purpose", problems)?,
-        trouble: text(&fields, "trouble", problems),
-    })
+    }
 }
 
-fn text(fields: &Fields<'_, '_>, key: &str, problems: &mut Problems<'_>) -> Option<String> {
-    let node = fields.value(key)?;
-    typed::text(node, key, problems).map(str::to_owned)
+impl Target {
+    /// Which of Azure's kinds it is.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Cidr(_) => "cidr",
+            Self::Ip(_) => "ip",
+            Self::ServiceTag(_) => "service_tag",
+            Self::Fqdn(_) => "fqdn",
+        }
+    }
+
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Cidr(text) | Self::Ip(text) | Self::ServiceTag(text) | Self::Fqdn(text) => text,
+        }
+    }
 }
 
-const BUILTIN: &str = "aks/core";
-const FILES: &[(&str, &str)] = &[
-    ("aks/core", include_str!("../../config/presets/aks/core.yaml")),
+impl fmt::Display for Network {
+    /// `UDP 1194 to AzureCloud.westeurope or 20.50.1.2`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ports: Vec<_> = self.ports.iter().map(u16::to_string).collect();
+        let targets: Vec<_> = self.any_of.iter().map(Target::text).collect();
+        write!(
+            f,
+            "{} {} to {}",
+            self.protocol.as_str(),
+            ports.join(", "),
+            targets.join(" or ")
+        )
+    }
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({}", self.what, self.issue)?;
+        if let Some(seen) = &self.seen {
+            write!(f, ", {seen}")?;
+        }
+        f.write_str(")")
+    }
+}
+
+/// Names that a person may well look for here, and what to write instead.
+const CALLED_OTHERWISE: &[(&str, &str)] = &[
+    ("aks/node-updates", "did you mean `aks/node-os-updates`?"),
+    ("aks/aks-backup", "did you mean `aks/backup`?"),
+    ("aks/gitops", "did you mean `aks/flux`?"),
+    ("aks/container-insights", "did you mean `aks/azure-monitor`?"),
     (
-        "aks/workload-identity",
-        include_str!("../../config/presets/aks/workload-identity.yaml"),
+        "aks/istio",
+        "Istio has no endpoints of its own; with a CA of your own or secure gateways it needs `aks/key-vault-csi`",
     ),
-];
-const ROW_KEYS: [&str; 9] = [
-    "id",
-    "clouds",
-    "to",
-    "addresses",
-    "network",
-    "level",
-    "when",
-    "purpose",
-    "trouble",
+    (
+        "aks/app-routing",
+        "application routing has no endpoints of its own; with TLS from Key Vault it needs `aks/key-vault-csi`",
+    ),
+    (
+        "aks/keda",
+        "KEDA has no endpoints of its own: it only needs the API server, which `aks/core` has",
+    ),
+    (
+        "aks/kaito",
+        "KAITO has no endpoints of its own: its images come from mcr.microsoft.com, which `aks/core` has, and models \
+         are your own dependency",
+    ),
 ];
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::name::HostName;
-    use crate::policy::problem::{At, Place, render};
-
-    #[test]
-    fn every_preset_is_readable_and_every_row_fills() {
-        let cluster = cluster();
-        for (name, text) in FILES {
-            let texts = [SourceText {
-                name: (*name).into(),
-                text: (*text).into(),
-            }];
-            let preset = read(name, text).unwrap_or_else(|problems| panic!("{}", render(&problems, &texts, false)));
-            assert!(!preset.rows.is_empty() && !preset.source.is_empty() && !preset.date.is_empty());
-            for row in &preset.rows {
-                let carried = matches!(row.way, Way::Proxy { .. });
-                assert_eq!(
-                    row.expand(&cluster).map(|row| row.is_ok()),
-                    carried.then_some(true),
-                    "{}",
-                    row.id
-                );
-                let twins = preset.rows.iter().filter(|other| other.id == row.id);
-                assert_eq!(twins.count(), 1, "{}", row.id);
-            }
-        }
-    }
-
-    #[test]
-    fn the_api_server_is_that_of_this_cluster_alone() {
-        let core = preset("aks/core").unwrap();
-        let row = core.rows.iter().find(|row| row.id == "api-server").unwrap();
-        let mut cluster = cluster();
-        let expanded = row.expand(&cluster).unwrap().unwrap();
-        assert_eq!(expanded.to.to_string(), "api.hcp.westeurope.azmk8s.io");
-        assert_eq!(expanded.addresses, ["20.50.1.2/32".parse::<IpNet>().unwrap()]);
-        cluster.api_server = None;
-        assert_eq!(row.expand(&cluster).unwrap().unwrap_err().key, "api_server");
-    }
-
-    #[test]
-    fn the_built_in_policy_says_what_it_leaves_out() {
-        let (source, left_out) = builtin();
-        assert!(
-            source.text.contains("mcr.microsoft.com") && !source.text.contains('{'),
-            "{}",
-            source.text
-        );
-        assert!(
-            left_out.iter().any(|line| line.contains("cluster.api_server")),
-            "{left_out:?}"
-        );
-        assert!(left_out.iter().any(|line| line.contains("UDP 123")), "{left_out:?}");
-    }
-
-    fn cluster() -> Cluster {
-        let at = Place::default();
-        Cluster {
-            region: Some(At {
-                value: "westeurope".into(),
-                at,
-            }),
-            api_server: Some(At {
-                value: HostName::parse(b"api.hcp.westeurope.azmk8s.io").unwrap(),
-                at,
-            }),
-            api_server_addresses: vec![At {
-                value: "20.50.1.2/32".parse().unwrap(),
-                at,
-            }],
-            ..Cluster::default()
-        }
-    }
-}
+mod tests;

@@ -78,6 +78,8 @@ pub struct Lines(Vec<u32>);
 #[derive(Debug)]
 pub struct Problems<'t> {
     texts: &'t [SourceText],
+    /// The names of the presets that the last of the texts are.
+    presets: &'t [Arc<str>],
     /// Of each text.
     lines: Vec<Lines>,
     all: Vec<(Place, Problem)>,
@@ -115,8 +117,14 @@ impl Problem {
 
 impl<'t> Problems<'t> {
     pub fn new(texts: &'t [SourceText]) -> Self {
+        Self::with_presets(texts, &[])
+    }
+
+    /// For a set whose last texts are presets, with a name for each.
+    pub fn with_presets(texts: &'t [SourceText], presets: &'t [Arc<str>]) -> Self {
         Self {
             texts,
+            presets,
             lines: texts.iter().map(|source| Lines::of(&source.text)).collect(),
             all: Vec::new(),
             errors: 0,
@@ -160,8 +168,24 @@ impl<'t> Problems<'t> {
         self.cut_short
     }
 
+    /// Every text that a problem can point at.
     pub fn texts(&self) -> &'t [SourceText] {
         self.texts
+    }
+
+    /// Those that are policies.
+    pub fn policies(&self) -> &'t [SourceText] {
+        let count = self.texts.len().saturating_sub(self.presets.len());
+        self.texts.get(..count).unwrap_or_default()
+    }
+
+    /// Those that are presets: their places in [`Self::texts`], their names and themselves.
+    pub fn presets(&self) -> impl Iterator<Item = (u32, &'t Arc<str>, &'t SourceText)> + use<'t> {
+        let first = self.policies().len();
+        let numbered = (0..).zip(self.texts).skip(first);
+        numbered
+            .zip(self.presets)
+            .map(|((place, text), name)| (place, name, text))
     }
 
     /// The text of a place; empty if there is no such place.

@@ -10,7 +10,7 @@ use crate::policy::problem::{At, Problems};
 use crate::policy::yaml::{Node, typed};
 
 /// One line of text: an owner, a reason, the name of a rule. It ends up in logs and in answers to clients.
-pub(super) fn line<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
+pub(in crate::policy) fn line<'n>(node: &'n Node<'_>, what: &str, problems: &mut Problems<'_>) -> Option<&'n str> {
     let text = typed::text(node, what, problems)?;
     if text.chars().any(char::is_control) {
         problems

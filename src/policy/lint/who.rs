@@ -8,7 +8,6 @@ use ipnet::IpNet;
 
 use super::{Noted, Rules, accepts};
 use crate::policy::document::{Accept, Caller, Document, Identity, Opens, Tester, Workload, address};
-use crate::policy::presets;
 use crate::policy::problem::At;
 use crate::policy::problem::lint::Lint;
 use crate::policy::rule::Peer;
@@ -30,7 +29,8 @@ fn check_presets(document: &Document, rules: &Rules<'_>, noted: &mut Noted<'_, '
         let Opens::Preset(name) = &rule.value.opens else {
             continue;
         };
-        if !presets::preset(&name.value).is_some_and(|preset| preset.for_nodes) {
+        let preset = document.presets.preset(&name.value);
+        if !preset.is_some_and(|preset| preset.for_nodes) {
             continue;
         }
         let accept = accepts(rule.value.notes.as_deref());
@@ -46,7 +46,11 @@ fn check_presets(document: &Document, rules: &Rules<'_>, noted: &mut Noted<'_, '
                 .help("add `from: [nodes]`, with `nodes: {cidrs: [...]}` in `workloads`");
             continue;
         };
-        for peer in from.iter().filter(|peer| is_pods(&peer.value, document)) {
+        let is_addon = |peer: &Peer| &*name.value != CORE && is_addon(peer, document);
+        for peer in from
+            .iter()
+            .filter(|peer| is_pods(&peer.value, document) && !is_addon(&peer.value))
+        {
             noted
                 .note(
                     Lint::NodePreset,
@@ -54,7 +58,11 @@ fn check_presets(document: &Document, rules: &Rules<'_>, noted: &mut Noted<'_, '
                     peer.at,
                     format!("{message}, and is open to pods"),
                 )
-                .help("the API server is in it; write the names that these pods need");
+                .help(if &*name.value == CORE {
+                    "the API server is in it; write the names that these pods need"
+                } else {
+                    "it is for nodes, and for add-ons in system namespaces; write the names that these pods need"
+                });
         }
     }
 }
@@ -71,6 +79,19 @@ fn is_pods(peer: &Peer, document: &Document) -> bool {
             workload.value.namespace.is_some() || cidrs.any(|cidr| overlaps(cidr.value))
         }),
     }
+}
+
+/// Pods of the cluster itself, for which the presets beside the core are made as well.
+fn is_addon(peer: &Peer, document: &Document) -> bool {
+    let Peer::Workload(name) = peer else { return false };
+    let namespace = document
+        .workload(name)
+        .and_then(|workload| workload.value.namespace.as_ref());
+    let lock = document.lock.as_ref().map(|lock| &lock.value.system_namespaces);
+    namespace.is_some_and(|namespace| {
+        *namespace.value == *SYSTEM
+            || lock.is_some_and(|system| system.iter().any(|system| system.value == namespace.value))
+    })
 }
 
 fn check_everyone(peer: &At<Peer>, accept: &[At<Accept>], noted: &mut Noted<'_, '_>) {
@@ -131,3 +152,6 @@ fn says_something(workload: &Workload) -> bool {
         || workload.api_server
         || !workload.locked
 }
+
+const CORE: &str = "aks/core";
+const SYSTEM: &str = "kube-system";
