@@ -1,10 +1,12 @@
-//! Azure Firewall rules: what production says, in and out of the policy language.
+//! Azure as text: production's firewall rules, in and out of the policy language; what `az` prints about a cluster.
 //! Pure: texts come in, values and texts go out; no files, no clock, no logs.
-//! Called by the commands `import` and `export`, and by whoever compares with production.
+//! Called by the commands `import`, `export`, `init` and `audit`, and by whoever compares with production.
 
+pub mod audit;
 pub mod columns;
 pub mod model;
 pub mod report;
+pub mod resource;
 
 #[allow(dead_code, reason = "the readers of rules land next")]
 mod json;

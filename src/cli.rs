@@ -3,6 +3,8 @@
 //! stderr. Called by `main`.
 
 mod args;
+mod audit;
+mod azure_file;
 mod check;
 mod explain;
 mod generate;
@@ -10,6 +12,7 @@ mod inputs;
 mod output;
 #[cfg(test)]
 mod readme;
+mod report;
 mod run;
 mod verify;
 mod welcome;
@@ -44,6 +47,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
         Command::Verify(args) => verify::verify(&args, &mut terminal),
+        Command::Audit(args) => audit::run(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);

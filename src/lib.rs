@@ -10,6 +10,7 @@ pub mod admin;
 pub mod app;
 pub mod azure;
 pub mod cli;
+pub mod criterion;
 pub mod kubernetes;
 pub mod name;
 pub mod net;

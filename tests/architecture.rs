@@ -262,6 +262,7 @@ const ORDER: &[&str] = &[
     "policy",
     "address",
     "name",
+    "criterion",
 ];
 /// From here down: no tokio, no files, no logs, no clock.
 const FIRST_PURE: &str = "kubernetes";

@@ -52,6 +52,11 @@ pub(super) enum Command {
                       unreadable or invalid input. With --observe: 0 observed."
     )]
     Verify(Box<VerifyArgs>),
+    /// Judge from Azure's own answers whether there is another way in or out
+    #[command(
+        after_help = "Exit codes: 0 everything passes; 1 something fails or is unknown; 2 wrong usage or unreadable input."
+    )]
+    Audit(super::audit::AuditArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

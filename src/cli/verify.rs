@@ -103,10 +103,10 @@ fn outcome(args: &VerifyArgs, terminal: &mut Terminal) -> Result<Exit, Stopped> 
         workloads: &also,
     };
     let lines = judge(&probes, &inside, others);
-    let verdict = report::Verdicts::new(&inside.workload, control.is_some(), &lines);
+    let verdict = report::verdicts(&inside.workload, control.is_some(), &lines);
     terminal.result(&match args.output {
         Report::Text => verdict.table(),
-        Report::Json => verdict.json(),
+        Report::Json => report::json(&inside.workload, control.is_some(), &lines),
         Report::Junit => verdict.junit(),
     });
     Ok(if verdict.holds() { Exit::Yes } else { Exit::No })

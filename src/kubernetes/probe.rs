@@ -9,9 +9,8 @@ mod proxied;
 mod targets;
 mod unprovable;
 
-use serde::Serialize;
-
 use super::plan::{Plan, Pods};
+pub use crate::criterion::Criterion;
 use crate::name::Host;
 use crate::policy::Policy;
 use crate::policy::document::Document;
@@ -61,32 +60,6 @@ pub enum Credit {
     NeedsControl,
     /// Nothing is proven; but something else keeps the control out, or there may be nothing to reach.
     Optional,
-}
-
-/// What the people who run the cluster must be able to show.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Criterion {
-    NamedServices,
-    ApiServer,
-    NoRoot,
-    LeastEgress,
-    Identities,
-    Sql,
-}
-
-impl Criterion {
-    /// In their words.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::NamedServices => "services reach only those services that are named for them",
-            Self::ApiServer => "the Kubernetes API server is reached neither directly nor through the proxy",
-            Self::NoRoot => "nothing runs as root",
-            Self::LeastEgress => "egress is limited to what is necessary",
-            Self::Identities => "managed identities keep working",
-            Self::Sql => "SQL is reachable only from inside the virtual network",
-        }
-    }
 }
 
 /// The probes of a workload, in the order in which they are reported; those that must come first say so themselves.

@@ -15,6 +15,7 @@ mod support;
 mod azure;
 mod bodies;
 mod clients;
+mod cluster;
 mod commands;
 mod connect;
 mod deploy;

@@ -1,0 +1,110 @@
+//! `audit` on what Azure prints: the exit codes, the three reports, and what is said about files that do not fit.
+//! Must not repeat the tables of verdicts; the corpus holds them.
+//! Called by `tests/run`.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+#[derive(Debug)]
+struct Ended {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+#[test]
+fn an_audit_in_which_all_passes_ends_with_0() {
+    let files = files("audit/good");
+    let mut words = vec!["audit", "--egress-address", "203.0.113.10"];
+    words.extend(files.iter().map(|file| file.to_str().unwrap()));
+    let ended = run(&words, "");
+    assert_eq!((ended.code, &*ended.err), (0, ""), "{}", ended.out);
+    assert!(ended.out.contains("all that must hold holds"), "{}", ended.out);
+    words.extend(["--output", "json"]);
+    let report: Value = serde_json::from_str(&run(&words, "").out).unwrap();
+    assert_eq!(report["holds"], true);
+    let first = &report["checks"][0];
+    assert_eq!(first["criterion"], "api-server");
+    assert!(first["serves"].as_str().unwrap().contains("API server"));
+}
+
+#[test]
+fn an_audit_in_which_something_fails_or_is_unknown_ends_with_1() {
+    let bad = corpus("audit/bad/registry.json");
+    let ended = run(&["audit", bad.to_str().unwrap()], "");
+    assert_eq!(ended.code, 1);
+    assert!(
+        ended.out.contains("do: az acr update -n basic --admin-enabled false"),
+        "{}",
+        ended.out
+    );
+    let unknown = corpus("audit/sql-alone/other.json");
+    let ended = run(&["audit", unknown.to_str().unwrap(), "--output", "junit"], "");
+    assert_eq!(ended.code, 1);
+    assert!(ended.out.contains("<failure type=\"unknown\""), "{}", ended.out);
+}
+
+#[test]
+fn an_audit_of_what_cannot_be_read_ends_with_2() {
+    let folder = TempDir::new().unwrap();
+    let table = folder.path().join("table.txt");
+    fs::write(&table, "Name    Location\nprod    westeurope\n").unwrap();
+    let wide = folder.path().join("wide.json");
+    fs::write(&wide, [0xff, 0xfe, b'{', 0, b'}', 0]).unwrap();
+    let missing = folder.path().join("missing.json");
+    let stranger = corpus("audit/invalid/unknown-type.json");
+    for (file, said) in [
+        (&table, "az ... -o json"),
+        (&wide, "Out-File -Encoding utf8"),
+        (&missing, "No such file"),
+        (&stranger, "microsoft.sql/managedinstances"),
+    ] {
+        let ended = run(&["audit", file.to_str().unwrap()], "");
+        assert_eq!(ended.code, 2, "{ended:?}");
+        assert!(ended.err.contains(said), "{ended:?}");
+        assert!(ended.out.is_empty(), "{ended:?}");
+    }
+    assert_eq!(run(&["audit"], "").code, 2);
+}
+
+#[test]
+fn an_audit_reads_stdin() {
+    let text = fs::read_to_string(corpus("audit/good/vault.json")).unwrap();
+    let ended = run(&["audit", "-"], &text);
+    assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+fn run(words: &[&str], input: &str) -> Ended {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+    command.args(words).env_clear().stdin(Stdio::piped());
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // A command that does not read is gone already.
+    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
+    let output = child.wait_with_output().unwrap();
+    Ended {
+        code: output.status.code().expect("it was killed"),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+fn files(folder: &str) -> Vec<PathBuf> {
+    let all = fs::read_dir(corpus(folder)).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> = all
+        .filter(|file| file.extension().is_some_and(|extension| extension == "json"))
+        .collect();
+    files.sort();
+    assert!(!files.is_empty());
+    files
+}
+
+fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/corpus/azure")
+        .join(name)
+}
