@@ -104,6 +104,7 @@ fn rule(text: &str) -> Rule {
     Rule {
         name: text.into(),
         effect: Effect::Allow,
+        collection: None,
         at: Position {
             file: Arc::from("policy.yaml"),
             line: 1,

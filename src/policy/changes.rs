@@ -148,6 +148,7 @@ fn says(rule: &Rule) -> impl Hash + PartialEq + '_ {
     let Rule {
         name,
         effect,
+        collection,
         at: _,
         from,
         to,
@@ -162,7 +163,7 @@ fn says(rule: &Rule) -> impl Hash + PartialEq + '_ {
         hits: _,
     } = rule;
     (
-        (name, effect, from, to, until),
+        (name, effect, collection, from, to, until),
         (owner, why, addresses, sni),
         (no_sni, ech_outer, report),
     )

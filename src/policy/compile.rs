@@ -13,7 +13,7 @@ use jiff::{Timestamp, ToSpan};
 use super::compiled::{Mode, Parts, Workload};
 use super::document::{self, AllowRule, Checks, Choice, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
 use super::fingerprint::fingerprint;
-use super::presets::{Facts, Library, MissingFact, Preset, Row, Unfilled};
+use super::presets::{Facts, Library, MissingFact, Preset, Row, Unfilled, fqdn_tag};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
 use super::yaml::typed::{listed, nearest};
@@ -43,6 +43,12 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
     let closed = closed(&compiler.cluster);
     for workload in &document.workloads {
         compiler.identity(&workload.value);
+    }
+    for collection in &document.collections {
+        compiler
+            .problems
+            .error(collection.value.name.at, "collections cannot be used yet")
+            .help("write `deny` and `allow` rules");
     }
     for entry in document.allow {
         compiler.allow(entry);
@@ -103,7 +109,15 @@ impl Compiler<'_, '_> {
                 let to = to.into_iter().map(|to| to.value).collect();
                 self.rules.push(rule(Effect::Allow, name, at, from, to, notes, checks));
             }
-            Opens::Preset(preset) => self.preset(&preset, entry.at, &from, &notes, &checks),
+            Opens::Preset(preset) => {
+                let label = Arc::clone(&preset.value);
+                self.preset(&label, &preset, entry.at, &from, &notes, &checks);
+            }
+            Opens::Tags(tags) => {
+                for tag in tags {
+                    self.tag(&tag, entry.at, &from, &notes, &checks);
+                }
+            }
         }
     }
 
@@ -127,7 +141,8 @@ impl Compiler<'_, '_> {
             at: workload.identity.at,
         };
         let from = From::Any(vec![Peer::Workload(Arc::clone(&workload.name))]);
-        self.preset(&preset, preset.at, &from, &Notes::default(), &Checks::default());
+        let (notes, checks) = (Notes::default(), Checks::default());
+        self.preset(&preset.value, &preset, preset.at, &from, &notes, &checks);
     }
 
     /// Pods never reach the API server through the proxy, whatever a wildcard says: those with `api_server: allow` have
@@ -170,7 +185,25 @@ impl Compiler<'_, '_> {
         ));
     }
 
-    fn preset(&mut self, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
+    fn tag(&mut self, tag: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
+        match fqdn_tag(&tag.value) {
+            Ok(presets) => {
+                for preset in presets {
+                    let preset = At {
+                        value: Text::from(*preset),
+                        at: tag.at,
+                    };
+                    self.preset(&tag.value, &preset, entry, from, notes, checks);
+                }
+            }
+            Err(bad) => {
+                self.problems.error(tag.at, bad.why).help(bad.help);
+            }
+        }
+    }
+
+    /// `label` is what its rules are called by: the preset, or the tag that it stands for.
+    fn preset(&mut self, label: &str, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
         let Some(preset) = self.presets.preset(&name.value) else {
             let help = self.presets.help_for(&name.value);
             let message = format!("there is no preset `{}`", name.value);
@@ -201,7 +234,7 @@ impl Compiler<'_, '_> {
                     notes.reason.get_or_insert_with(|| Arc::from(&*row.purpose));
                     let mut rule = rule(
                         Effect::Allow,
-                        format!("{}: {}", name.value, row.id).into(),
+                        format!("{label}: {}", row.id).into(),
                         at,
                         from.clone(),
                         vec![expanded.to],
@@ -331,6 +364,7 @@ fn rule(
     Rule {
         name,
         effect,
+        collection: None,
         at,
         from,
         to,

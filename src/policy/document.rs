@@ -6,6 +6,7 @@ pub mod accept;
 pub mod address;
 pub mod check;
 pub mod cluster;
+pub mod collection;
 pub mod destination;
 pub mod expect;
 pub mod file;
@@ -20,6 +21,7 @@ use jiff::civil::Date;
 
 pub use accept::Accept;
 pub use cluster::{Cloud, Cluster, Engine, Labels, Lock, Namespace, Networks, Proxy};
+pub use collection::{Collection, CollectionRules, Group};
 pub use expect::{Expectation, Tester, Verdict, Wanted};
 pub use rule::{AllowRule, Checks, Choice, DenyRule, Notes, Opens};
 pub use workload::{Caller, Identity, Workload};
@@ -41,6 +43,9 @@ pub struct Document {
     pub says_allow: bool,
     pub allow: Vec<At<AllowRule>>,
     pub deny: Vec<At<DenyRule>>,
+    pub groups: Vec<At<Group>>,
+    /// Judged after `deny` and before `allow`, in an order of their own; here in that of the files.
+    pub collections: Vec<At<Collection>>,
     pub expect: Vec<At<Expectation>>,
     /// The workloads that files limit themselves to. Their rules carry them in `from` already.
     pub scopes: Vec<At<Text>>,
@@ -54,6 +59,7 @@ pub struct Document {
 
 /// What was refused, so that what seems to be missing may have been written: one mistake is one problem.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a doubt of its own")]
 pub(super) struct Doubts {
     /// Something in `cluster`.
     pub(super) facts: bool,
@@ -61,6 +67,8 @@ pub(super) struct Doubts {
     pub(super) workloads: bool,
     /// Single workloads.
     pub(super) names: HashSet<Text>,
+    /// Something in `groups`.
+    pub(super) groups: bool,
     /// `mode` or `report_until`.
     pub(super) mode: bool,
 }

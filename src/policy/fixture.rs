@@ -53,6 +53,7 @@ fn rule(effect: Effect, role: Role, to: &[&str]) -> Rule {
     Rule {
         name: to.join(" ").into(),
         effect,
+        collection: None,
         at: Position {
             file: "policy.yaml".into(),
             line: 1,

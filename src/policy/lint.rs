@@ -14,10 +14,10 @@ use std::collections::{HashMap, HashSet};
 use foldhash::fast::RandomState;
 use jiff::Timestamp;
 
-use super::document::{Accept, AllowRule, DenyRule, Document, Notes, Opens};
+use super::document::{Accept, AllowRule, Collection, DenyRule, Document, Notes, Opens};
 use super::problem::lint::{Lint, Linted};
 use super::problem::{At, Place, Problem, Problems};
-use super::rule::{Position, SniCheck};
+use super::rule::{Effect, Position, SniCheck};
 
 #[allow(unused_imports, reason = "what reads them is being written")]
 pub(crate) use suffix::{any_tenant, opened_suffix, shared_suffix};
@@ -51,11 +51,16 @@ impl<'d> Rules<'d> {
     const DENY: usize = 0;
 
     fn of(document: &'d Document) -> Self {
-        let last = 1;
-        Self {
-            allow: document.allow.iter().map(|rule| (last, rule)).collect(),
-            deny: document.deny.iter().map(|rule| (Self::DENY, rule)).collect(),
+        let (mut allow, mut rank) = (Vec::new(), Self::DENY);
+        let mut deny: Vec<_> = document.deny.iter().map(|rule| (rank, rule)).collect();
+        for collection in document.in_order() {
+            rank += 1;
+            allow.extend(collection.value.allow().iter().map(|rule| (rank, rule)));
+            deny.extend(collection.value.deny().iter().map(|rule| (rank, rule)));
         }
+        rank += 1;
+        allow.extend(document.allow.iter().map(|rule| (rank, rule)));
+        Self { allow, deny }
     }
 
     /// What rules say about themselves, where they say anything.
@@ -134,7 +139,8 @@ fn check_names(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
 
 /// Nobody asks for a policy that lets nothing through without saying so.
 fn check_silence(document: &Document, noted: &mut Noted<'_, '_>) {
-    if !document.says_allow {
+    let opens = |collection: &At<Collection>| collection.value.action() == Effect::Allow;
+    if !document.says_allow && !document.collections.iter().any(opens) {
         noted
             .note(
                 Lint::NothingAllowed,

@@ -27,12 +27,33 @@ pub enum Effect {
     Deny,
 }
 
+/// What a rule says of the collection that it stands in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CollectionRef {
+    pub name: Arc<str>,
+    pub group: Option<Arc<str>>,
+    pub kind: CollectionKind,
+    pub priority: u16,
+}
+
+/// The `type` of a collection, in the order of evaluation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum CollectionKind {
+    /// Addresses, and names without a look at what is spoken.
+    Network,
+    /// Names.
+    Application,
+}
+
 /// A rule as it runs.
 #[derive(Debug)]
 pub struct Rule {
     /// The `name` key, or for an unnamed rule the destination as written; presets put `preset: row-id` here.
     pub name: Arc<str>,
     pub effect: Effect,
+    /// The ordered collection that it stands in; the rules of collections are the first of a policy, in the order of
+    /// evaluation.
+    pub collection: Option<Arc<CollectionRef>>,
     /// File and 1-based line of the rule.
     pub at: Position,
     pub from: From,
@@ -154,6 +175,16 @@ impl Scheme {
             Self::Tls => "tls",
             Self::Http => "http",
             Self::Tcp => "tcp",
+        }
+    }
+}
+
+impl CollectionKind {
+    /// The word in a policy file.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Network => "network",
+            Self::Application => "application",
         }
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use ipnet::IpNet;
 
-use super::{Caller, Document, Doubts, Identity, Mode, Opens, Tester, Text, Workload, address, rule};
+use super::{Caller, Document, Doubts, Identity, Mode, Opens, Tester, Text, Workload, address, collection, rule};
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{HostMatch, Peer};
 use crate::policy::yaml::typed;
@@ -18,6 +18,7 @@ pub(super) fn check(document: &Document, problems: &mut Problems<'_>) {
     check_networks(document, problems);
     check_closed(document, problems);
     check_mode(document, problems);
+    collection::check(document, problems);
 }
 
 /// Every name of a workload that something refers to.
@@ -34,8 +35,8 @@ fn check_names(document: &Document, problems: &mut Problems<'_>) {
     for scope in &document.scopes {
         names.known(&scope.value, scope.at, Use::Rule);
     }
-    let allow = document.allow.iter().map(|rule| &rule.value.from);
-    let deny = document.deny.iter().map(|rule| &rule.value.from);
+    let allow = document.all_allow().map(|rule| &rule.value.from);
+    let deny = document.all_deny().map(|rule| &rule.value.from);
     for from in allow.chain(deny) {
         for (peer, at) in rule::sources(from.as_deref()) {
             if let Peer::Workload(name) = peer {
@@ -232,7 +233,7 @@ fn check_networks(document: &Document, problems: &mut Problems<'_>) {
 fn check_closed(document: &Document, problems: &mut Problems<'_>) {
     let Some(cluster) = &document.cluster else { return };
     let closed = || cluster.value.networks.iter().chain(&cluster.value.api_server_addresses);
-    for entry in &document.allow {
+    for entry in document.all_allow() {
         let Opens::To(to) = &entry.value.opens else { continue };
         let addresses = entry.value.checks.as_ref().map_or(&[][..], |checks| &checks.addresses);
         for to in to {

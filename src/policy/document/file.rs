@@ -6,7 +6,8 @@ use std::collections::HashMap;
 
 use super::expect::Tester;
 use super::rule::sources;
-use super::{Document, Mode, Namespace, Shared, Text, Workload, accept, cluster, expect, rule, syntax, workload};
+use super::{Document, Group, Mode, Namespace, Shared, Text, Workload};
+use super::{accept, cluster, collection, expect, rule, syntax, workload};
 use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::Peer;
@@ -31,7 +32,7 @@ pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mu
             typed::refuse_twin(key.at, *twin, &name, problems);
         }
         let more = match name.as_str() {
-            "allow" | "deny" | "expect" => rules(&mut yaml, &key, &name, document, problems),
+            "allow" | "deny" | "collections" | "expect" => rules(&mut yaml, &key, &name, document, problems),
             _ => match yaml.value(&key, problems) {
                 Some(node) => {
                     other(&key, &name, &node, document, &mut scope, problems);
@@ -55,7 +56,7 @@ pub(super) fn read(file: u32, text: &str, document: &mut Document, problems: &mu
     }
 }
 
-/// The three lists may be long, so their items are read one by one.
+/// These lists may be long, so their items are read one by one.
 fn rules<'t>(
     yaml: &mut Yaml<'t>,
     key: &Node<'t>,
@@ -82,6 +83,10 @@ fn rules<'t>(
             match name {
                 "allow" => document.allow.extend(rule::read_allow(&node, &mut shared, problems)),
                 "deny" => document.deny.extend(rule::read_deny(&node, &mut shared, problems)),
+                "collections" => {
+                    let read = collection::read(&node, &mut shared, problems);
+                    document.collections.extend(read);
+                }
                 _ => document.expect.extend(expect::read(&node, problems)),
             }
         }
@@ -126,6 +131,13 @@ fn other<'t>(
             let name = |workload: &Workload| workload.name.to_string();
             add_new(read, &mut document.workloads, name, "workload", problems);
         }
+        "groups" => {
+            let errors = problems.errors();
+            let read = collection::read_groups(node, problems);
+            document.doubts.groups |= problems.errors() > errors;
+            let name = |group: &Group| group.name.to_string();
+            add_new(read, &mut document.groups, name, "group", problems);
+        }
         "namespaces" => {
             let read = cluster::read_namespaces(node, problems);
             let name = |namespace: &Namespace| namespace.name.value.to_string();
@@ -147,17 +159,13 @@ fn other<'t>(
             document.scopes.extend(names.iter().cloned());
             *scope = Some((names, key.at));
         }
-        "collections" => {
-            problems
-                .error(key.at, "`collections` cannot be used yet")
-                .help("ordered collections are a later part of the language; write `deny` and `allow` rules");
-        }
         "" => {}
         _ => {
             typed::refuse_key(key, name, node, "a policy file", &KEYS, problems);
             // It may have been meant for any of these.
             document.doubts.facts = true;
             document.doubts.workloads = true;
+            document.doubts.groups = true;
             document.doubts.mode = true;
         }
     }
@@ -284,7 +292,7 @@ fn narrow(
 }
 
 const MODES: [(&str, Mode); 2] = [("enforce", Mode::Enforce), ("report", Mode::Report)];
-const GLOBAL: [&str; 7] = [
+const GLOBAL: [&str; 9] = [
     "accept",
     "cluster",
     "mode",
@@ -292,8 +300,10 @@ const GLOBAL: [&str; 7] = [
     "lock",
     "workloads",
     "namespaces",
+    "groups",
+    "collections",
 ];
-const KEYS: [&str; 12] = [
+const KEYS: [&str; 13] = [
     "accept",
     "cluster",
     "workloads",
@@ -305,5 +315,6 @@ const KEYS: [&str; 12] = [
     "scope",
     "lock",
     "namespaces",
+    "groups",
     "collections",
 ];

@@ -37,6 +37,8 @@ pub enum Opens {
     To(Vec<At<Destination>>),
     /// A maintained list, such as `aks/core`.
     Preset(At<Text>),
+    /// Azure's tags, at least one; each stands for presets.
+    Tags(Vec<At<Text>>),
 }
 
 /// One entry of `deny`.
@@ -114,16 +116,17 @@ pub(super) fn read_allow(node: &Node<'_>, shared: &mut Shared, problems: &mut Pr
     let errors = problems.errors();
     let fields = typed::fields(node, "an allow rule", &ALLOW_KEYS, problems)?;
     let keys_fit = problems.errors() == errors;
-    let opens = match (fields.value("to"), fields.value("preset")) {
-        (Some(node), None) => Some(Opens::To(to(node, Role::Allow, problems))),
-        (None, Some(node)) => preset(node, &fields, problems),
-        (Some(_), Some(preset)) => {
+    let opens = match (fields.value("to"), fields.value("preset"), fields.value("fqdnTags")) {
+        (Some(node), None, None) => Some(Opens::To(to(node, Role::Allow, problems))),
+        (None, Some(node), None) => preset(node, &fields, problems),
+        (None, None, Some(node)) => tags(node, &fields, problems),
+        (_, Some(second), None) | (_, _, Some(second)) => {
             problems
-                .error(preset.at, "a rule has either `to` or `preset`")
-                .help("make two entries of it");
+                .error(second.at, "a rule has only one of `to`, `preset` and `fqdnTags`")
+                .help("make an entry of each");
             None
         }
-        (None, None) => {
+        (None, None, None) => {
             // An unknown key may well have been meant for it.
             if keys_fit {
                 refuse_aimless(node, problems);
@@ -306,18 +309,50 @@ fn notes(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'
 }
 
 fn preset(node: &Node<'_>, fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Option<Opens> {
-    for key in ["name", "addresses", "sni", "no_sni", "ech"] {
-        if let Some(at) = fields.place(key) {
-            problems
-                .error(at, format!("`{key}` means nothing beside `preset`"))
-                .help("the rows of a preset bring their own; remove the key");
-        }
-    }
+    refuse_beside(
+        "preset",
+        &["name", "addresses", "sni", "no_sni", "ech"],
+        fields,
+        problems,
+    );
     let name = typed::text(node, "`preset`", problems)?;
     Some(Opens::Preset(At {
         value: name.into(),
         at: node.at,
     }))
+}
+
+/// The name of such a rule is that of Azure; what it opens is called by its rows, as with presets.
+fn tags(node: &Node<'_>, fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Option<Opens> {
+    refuse_beside("fqdnTags", &["addresses", "sni", "no_sni", "ech"], fields, problems);
+    let items = typed::list(node, "`fqdnTags`", Empty::Refused, problems)?;
+    let mut tags: Vec<At<Text>> = Vec::with_capacity(items.len());
+    for item in items {
+        let Some(name) = typed::text(item, "an item of `fqdnTags`", problems) else {
+            continue;
+        };
+        if tags.iter().any(|tag| &*tag.value == name) {
+            problems
+                .error(item.at, format!("`{name}` stands here a second time"))
+                .help("keep one of them");
+            continue;
+        }
+        tags.push(At {
+            value: name.into(),
+            at: item.at,
+        });
+    }
+    Some(Opens::Tags(tags))
+}
+
+fn refuse_beside(what: &str, keys: &[&str], fields: &Fields<'_, '_>, problems: &mut Problems<'_>) {
+    for key in keys {
+        if let Some(at) = fields.place(key) {
+            problems
+                .error(at, format!("`{key}` means nothing beside `{what}`"))
+                .help("the rows of a preset bring their own; remove the key");
+        }
+    }
 }
 
 fn checks(fields: &Fields<'_, '_>, opens: Option<&Opens>, problems: &mut Problems<'_>) -> Option<Box<Checks>> {
@@ -469,7 +504,7 @@ pub(super) fn sources(from: Option<&[At<Peer>]>) -> impl Iterator<Item = (&Peer,
 /// A range as narrow as this, of either family, that holds what is never dialled names it. A wider one, such as
 /// `0.0.0.0/0`, means the public space; what is never dialled stays closed in it.
 const NAMING: u8 = 8;
-const ALLOW_KEYS: [&str; 16] = [
+const ALLOW_KEYS: [&str; 17] = [
     "name",
     "from",
     "to",
@@ -486,6 +521,7 @@ const ALLOW_KEYS: [&str; 16] = [
     "with",
     "without",
     "also",
+    "fqdnTags",
 ];
 const DENY_KEYS: [&str; 7] = ["name", "from", "to", "until", "owner", "reason", "accept"];
 const SNI: [(&str, SniCheck); 3] = [

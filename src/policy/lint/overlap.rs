@@ -70,7 +70,7 @@ fn check_beside(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
     let destinations = || {
         rules.allow.iter().filter_map(|(rank, rule)| match &rule.value.opens {
             Opens::To(to) => Some((*rank, rule, to)),
-            Opens::Preset(_) => None,
+            Opens::Preset(_) | Opens::Tags(_) => None,
         })
     };
     for (rank, rule, to) in destinations() {
@@ -117,7 +117,7 @@ fn check_twice(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
     let allow = rules.allow.iter().map(|(_, rule)| Said {
         to: match &rule.value.opens {
             Opens::To(to) => to,
-            Opens::Preset(_) => &[],
+            Opens::Preset(_) | Opens::Tags(_) => &[],
         },
         from: rule.value.from.as_deref(),
         notes: rule.value.notes.as_deref(),

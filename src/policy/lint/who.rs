@@ -8,6 +8,7 @@ use ipnet::IpNet;
 
 use super::{Noted, Rules, accepts};
 use crate::policy::document::{Accept, Caller, Document, Identity, Opens, Tester, Workload, address};
+use crate::policy::presets::fqdn_tag;
 use crate::policy::problem::At;
 use crate::policy::problem::lint::Lint;
 use crate::policy::rule::Peer;
@@ -26,11 +27,17 @@ pub(super) fn check(document: &Document, rules: &Rules<'_>, noted: &mut Noted<'_
 /// Presets of the node kind open what nodes need; a pod that may reach all of it may reach the API server.
 fn check_presets(document: &Document, rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
     for (_, rule) in &rules.allow {
-        let Opens::Preset(name) = &rule.value.opens else {
-            continue;
+        let (name, presets) = match &rule.value.opens {
+            Opens::Preset(name) => (name, vec![&*name.value]),
+            Opens::Tags(tags) => {
+                let Some(first) = tags.first() else { continue };
+                let known = tags.iter().filter_map(|tag| fqdn_tag(&tag.value).ok());
+                (first, known.flatten().copied().collect())
+            }
+            Opens::To(_) => continue,
         };
-        let preset = document.presets.preset(&name.value);
-        if !preset.is_some_and(|preset| preset.for_nodes) {
+        let for_nodes = |name: &str| document.presets.preset(name).is_some_and(|preset| preset.for_nodes);
+        if !presets.into_iter().any(for_nodes) {
             continue;
         }
         let accept = accepts(rule.value.notes.as_deref());
