@@ -191,6 +191,7 @@ fn record() -> DecisionRecord {
         would_deny: None,
         stage: Stage::Hello,
         rule: Some("payments".into()),
+        needed_by: Vec::new(),
         rule_at: Some("policy.yaml:12".to_owned()),
         address: Some("203.0.113.7".parse().unwrap()),
         refused: Vec::new(),

@@ -13,7 +13,7 @@ use jiff::{Timestamp, ToSpan};
 use super::compiled::{Mode, Parts, Workload};
 use super::document::{self, AllowRule, Checks, Choice, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
 use super::fingerprint::fingerprint;
-use super::presets::{Facts, Library, MissingFact, Preset, Row, Unfilled, fqdn_tag};
+use super::presets::{Facts, Library, MissingFact, Needs, Preset, Row, Unfilled, fqdn_tag};
 use super::problem::{At, Place, Problems};
 use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
 use super::yaml::typed::{listed, nearest};
@@ -69,6 +69,7 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
         api_server: compiler.cluster.api_server.as_ref().map(|server| server.value.clone()),
         files: policies.iter().map(|text| Arc::clone(&text.name)).collect(),
         fingerprint: fingerprint(policies, compiler.problems.presets()),
+        needs: Needs::new(compiler.presets, compiler.cluster),
         rules: compiler.rules,
     };
     Compiled {

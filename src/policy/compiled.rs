@@ -12,6 +12,7 @@ use jiff::Timestamp;
 
 use super::ask::Source;
 use super::index::Index;
+use super::presets::Needs;
 use super::problem::At;
 use super::rule::{Generation, Position, Rule, RuleId};
 use crate::name::{HostName, Port};
@@ -30,6 +31,8 @@ pub struct Parts {
     pub files: Vec<Arc<str>>,
     /// Of the contents of the files: the same number in every replica that holds the same ones.
     pub fingerprint: u64,
+    /// What presets would open for this cluster.
+    pub needs: Needs,
 }
 
 /// A workload as far as the gate can recognise it.
@@ -134,6 +137,11 @@ impl Policy {
     /// Of the contents of the files, at most 48 bits.
     pub fn fingerprint(&self) -> u64 {
         self.parts.fingerprint
+    }
+
+    /// What presets would open for this cluster, so that a denial can say who needs the host.
+    pub fn needs(&self) -> &Needs {
+        &self.parts.needs
     }
 
     pub fn files(&self) -> &[Arc<str>] {

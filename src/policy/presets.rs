@@ -5,6 +5,7 @@
 pub mod builtin;
 mod embedded;
 pub mod expand;
+pub mod needs;
 mod read;
 pub mod tag;
 
@@ -19,6 +20,7 @@ use super::yaml::typed;
 pub use builtin::builtin;
 pub use embedded::{names, preset};
 pub use expand::{Expanded, Facts, MissingFact, Unfilled};
+pub use needs::Needs;
 pub use tag::fqdn_tag;
 
 /// A maintained list.

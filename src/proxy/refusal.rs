@@ -3,6 +3,7 @@
 //! Called by every front with the verdict that the session gives it.
 
 use std::fmt::Write as _;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
@@ -30,6 +31,8 @@ pub(crate) struct Page<'a> {
     pub(crate) detail: Option<&'a str>,
     /// The deciding or nearest rule: name and `file:line`.
     pub(crate) rule: Option<String>,
+    /// Presets that know the host.
+    pub(crate) needed_by: &'a [Arc<str>],
     /// Who owns that rule, as the policy says.
     pub(crate) owner: Option<&'a str>,
     /// The policy line that would allow exactly this.
@@ -134,6 +137,9 @@ impl Page<'_> {
                 Some(owner) => writeln!(text, ", owned by {owner}"),
                 None => writeln!(text),
             };
+        }
+        if !self.needed_by.is_empty() {
+            let _ = writeln!(text, "presets:    needed by {}", self.needed_by.join(", "));
         }
         let _ = writeln!(text, "request id: {id:016x}");
         if let Some(suggestion) = &self.suggestion {

@@ -118,6 +118,7 @@ impl Case {
             stage: Stage::Request,
             rule: None,
             rule_at: None,
+            needed_by: Vec::new(),
             address: None,
             refused: Vec::new(),
             aliases: Vec::new(),
@@ -233,6 +234,7 @@ impl Case {
 
     /// Settles the case as refused: writes the record and gives what the client is told.
     pub(crate) fn deny(mut self, stage: Stage, reason: Reason, detail: Option<String>) -> Refusal {
+        self.note_needs(reason);
         let refusal = Refusal::new(reason, self.tracked.id, &self.page(reason, detail.as_deref()));
         self.settle(false, stage, reason, detail);
         refusal
@@ -241,6 +243,9 @@ impl Case {
     /// Settles the case as allowed: writes the record, counts the rule. `None`: records are required, and this one will
     /// not be written.
     pub(crate) fn allow(mut self, stage: Stage, decision: Decision) -> Option<Allowed> {
+        if let Some(reason) = decision.would_deny {
+            self.note_needs(reason);
+        }
         let rule = decision.rule.and_then(|id| self.policy.rule(id));
         let rule = rule.map(|rule| Arc::clone(&rule.name));
         let logged = self.settle(true, stage, decision.reason, None);
@@ -282,6 +287,16 @@ impl Case {
         self.connection.proxy.telemetry.decision(*record)
     }
 
+    /// Presets that know the host, where that is why nothing opens it.
+    fn note_needs(&mut self, reason: Reason) {
+        if let Reason::NoRule | Reason::NoRuleForSource | Reason::Port = reason
+            && let Some(record) = &mut self.record
+            && let (Some(Host::Name(host)), Some(port)) = (&record.host, record.port)
+        {
+            record.needed_by = self.policy.needs().of(host, port);
+        }
+    }
+
     fn note_resolution(&mut self, aliases: &[HostName], stale: bool) {
         if let Some(record) = &mut self.record {
             record.aliases = aliases.to_vec();
@@ -313,6 +328,7 @@ impl Case {
             asked,
             client,
             detail: detail_line(detail),
+            needed_by: record.map_or(&[], |record| &record.needed_by),
             rule: rule.map(|rule| format!("{} ({})", rule.name, rule.at)),
             owner: rule.and_then(|rule| rule.owner.as_deref()),
             suggestion: self

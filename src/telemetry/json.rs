@@ -75,6 +75,8 @@ struct Decision<'a> {
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    needed_by: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     address: Option<String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -137,6 +139,7 @@ impl Serialize for DecisionRecord {
             ech: self.ech,
             rule: self.rule.as_deref(),
             rule_at: self.rule_at.as_deref(),
+            needed_by: self.needed_by.iter().map(AsRef::as_ref).collect(),
             address: self.address.as_ref().map(IpAddr::to_string),
             refused: self.refused.iter().map(IpAddr::to_string).collect(),
             aliases: self.aliases.iter().map(HostName::as_str).collect(),
@@ -383,6 +386,7 @@ mod tests {
             reason: Reason::Report,
             ech: true,
             own_port: true,
+            needed_by: vec!["aks/azure-monitor".into()],
             refused: vec!["10.0.0.7".parse().unwrap()],
             stale: true,
             detail: Some("the server talks first".to_owned()),

@@ -68,6 +68,8 @@ pub struct DecisionRecord {
     /// Name and `file:line` of the deciding rule.
     pub rule: Option<Arc<str>>,
     pub rule_at: Option<String>,
+    /// Presets that need this host, where no rule opens it.
+    pub needed_by: Vec<Arc<str>>,
     /// The address that was dialled.
     pub address: Option<IpAddr>,
     /// Where nothing was dialled: addresses of the host that may not be.

@@ -35,6 +35,7 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
         stage: Stage::Request,
         rule: None,
         rule_at: None,
+        needed_by: Vec::new(),
         address: None,
         refused: Vec::new(),
         aliases: Vec::new(),

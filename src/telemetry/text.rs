@@ -36,6 +36,9 @@ pub(super) fn decision(record: &DecisionRecord, colour: Colour, out: &mut Vec<u8
     if let Some(at) = &record.rule_at {
         let _ = write!(line, " ({})", Escaped(at));
     }
+    if !record.needed_by.is_empty() {
+        let _ = write!(line, " needed by {}", Escaped(&record.needed_by.join(", ")));
+    }
     if let Some(sni) = &record.sni
         && record.host.as_ref().and_then(crate::name::Host::name) != Some(sni)
     {
@@ -195,6 +198,10 @@ mod tests {
                 detail: Some("a bare LF".to_owned()),
                 ..samples::denied(5)
             },
+            DecisionRecord {
+                needed_by: vec!["aks/azure-monitor".into(), "aks/defender".into()],
+                ..samples::denied(6)
+            },
         ] {
             decision(&record, Colour::Never, &mut out);
         }
@@ -216,6 +223,10 @@ mod tests {
             "12:00:01 DENY  trips        10.1.2.3:5555         -> CONNECT ? bad_request: a bare LF \
              id=0000000000000005"
                 .to_owned(),
+            format!(
+                "12:00:01 DENY  trips        {asked} no_rule needed by aks/azure-monitor, aks/defender \
+                 id=0000000000000006"
+            ),
             format!("12:00:09 CLOSE trips        {asked} finished up=517 down=48213 8.2s id=0000000000000002"),
         ];
         let text = String::from_utf8(out).unwrap();
