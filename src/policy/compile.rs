@@ -11,11 +11,14 @@ use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
-use super::document::{self, AllowRule, Checks, Choice, Cluster, DenyRule, Document, Identity, Notes, Opens, Text};
+use super::document::{
+    self, AllowRule, Checks, Choice, Cluster, Collection, CollectionRules, DenyRule, Document, Identity, Notes, Opens,
+    Text,
+};
 use super::fingerprint::fingerprint;
 use super::presets::{Facts, Library, MissingFact, Needs, Preset, Row, Unfilled, fqdn_tag};
 use super::problem::{At, Place, Problems};
-use super::rule::{Destination, Effect, From, HostMatch, Peer, Position, Rule};
+use super::rule::{CollectionRef, Destination, Effect, From, HostMatch, Peer, Position, Rule};
 use super::yaml::typed::{listed, nearest};
 use crate::name::HostPattern;
 
@@ -34,21 +37,21 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
         facts_in_doubt: document.doubts.facts || problems.is_cut_short(),
         cluster_at: document.cluster.as_ref().map(|cluster| cluster.at),
         missing: HashSet::new(),
-        rules: Vec::with_capacity(document.allow.len() + document.deny.len()),
+        rules: Vec::with_capacity(document.all_allow().count() + document.all_deny().count()),
+        collection: None,
         not_carried: Vec::new(),
         presets: std::mem::take(&mut document.presets),
         problems,
     };
     let mode = mode(&document);
     let closed = closed(&compiler.cluster);
+    // The first ones, so that their ids ascend in the order of evaluation.
+    document.sort_collections();
+    for collection in std::mem::take(&mut document.collections) {
+        compiler.collection(collection.value);
+    }
     for workload in &document.workloads {
         compiler.identity(&workload.value);
-    }
-    for collection in &document.collections {
-        compiler
-            .problems
-            .error(collection.value.name.at, "collections cannot be used yet")
-            .help("write `deny` and `allow` rules");
     }
     for entry in document.allow {
         compiler.allow(entry);
@@ -93,12 +96,33 @@ struct Compiler<'p, 't> {
     /// Facts of the cluster that were asked for already; all presets need the same ones.
     missing: HashSet<String>,
     rules: Vec<Rule>,
+    /// The one that rules stand in now.
+    collection: Option<Arc<CollectionRef>>,
     not_carried: Vec<String>,
     presets: Library,
     problems: &'p mut Problems<'t>,
 }
 
 impl Compiler<'_, '_> {
+    fn collection(&mut self, collection: Collection) {
+        self.collection = Some(Arc::new(CollectionRef {
+            name: collection.name.value,
+            group: collection.group.map(|group| group.value),
+            kind: collection.kind,
+            priority: collection.priority.value,
+        }));
+        match collection.rules {
+            CollectionRules::Allow(rules) => rules.into_iter().for_each(|entry| self.allow(entry)),
+            CollectionRules::Deny(rules) => rules.into_iter().for_each(|entry| self.deny(entry)),
+        }
+        self.collection = None;
+    }
+
+    fn add(&mut self, rule: Rule) {
+        let collection = self.collection.clone();
+        self.rules.push(Rule { collection, ..rule });
+    }
+
     fn allow(&mut self, entry: At<AllowRule>) {
         let from = from(entry.value.from);
         let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
@@ -108,7 +132,7 @@ impl Compiler<'_, '_> {
                 let name = self.name(notes.name.as_ref(), &to);
                 let at = self.problems.position(entry.at);
                 let to = to.into_iter().map(|to| to.value).collect();
-                self.rules.push(rule(Effect::Allow, name, at, from, to, notes, checks));
+                self.add(rule(Effect::Allow, name, at, from, to, notes, checks));
             }
             Opens::Preset(preset) => {
                 let label = Arc::clone(&preset.value);
@@ -129,7 +153,7 @@ impl Compiler<'_, '_> {
         let at = self.problems.position(entry.at);
         let to = entry.value.to.into_iter().map(|to| to.value).collect();
         let checks = Checks::default();
-        self.rules.push(rule(Effect::Deny, name, at, from, to, notes, checks));
+        self.add(rule(Effect::Deny, name, at, from, to, notes, checks));
     }
 
     /// `identity: workload` needs the token exchange, and whoever writes it should not have to know that.
@@ -175,7 +199,7 @@ impl Compiler<'_, '_> {
         };
         let at = self.problems.position(server.at);
         let from = From::Any(from);
-        self.rules.push(rule(
+        self.add(rule(
             Effect::Deny,
             API_SERVER.into(),
             at,
@@ -230,6 +254,13 @@ impl Compiler<'_, '_> {
             };
             match row.expand(&facts) {
                 Some(Ok(expanded)) => {
+                    if self.collection.is_some() && matches!(expanded.to.host, HostMatch::Cidr(_)) {
+                        let message = format!("the row `{}` of `{}` is an address", row.id, name.value);
+                        self.problems
+                            .error(name.at, message)
+                            .label("an application collection speaks of names")
+                            .help("name the preset in `allow`, or leave out that row");
+                    }
                     let at = self.problems.position(entry);
                     let mut notes = notes.clone();
                     notes.reason.get_or_insert_with(|| Arc::from(&*row.purpose));
@@ -243,7 +274,7 @@ impl Compiler<'_, '_> {
                         checks.clone(),
                     );
                     rule.addresses = expanded.addresses;
-                    self.rules.push(rule);
+                    self.add(rule);
                 }
                 Some(Err(Unfilled::Missing(fact))) if fact.with => {
                     if is_understood && missing.insert(fact.key.clone()) {

@@ -16,10 +16,12 @@ use crate::name::{Host, HostName};
 pub(super) use ranking::{Failure, Look, Specificity};
 
 use ranking::Looks;
+use walk::{Ended, Walk};
 
 #[cfg(test)]
 mod properties;
 mod ranking;
+mod walk;
 
 /// Judges one ask.
 pub fn gate(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
@@ -88,6 +90,7 @@ impl Judge<'_> {
         let mut passed = None;
         let mut failed = None;
         let mut looks = Looks::default();
+        let mut walk = Walk::default();
         let rules = self.policy.rules();
         self.policy.index().visit(rules, &ask.host, |id, rule, destination| {
             if !self.exists(rule) {
@@ -97,7 +100,11 @@ impl Judge<'_> {
             let specificity = Specificity::of(id, destination, from);
             match rule.effect {
                 Effect::Deny if from.is_some() && destination.covers_port(ask.port) => {
-                    denied = denied.max(Some(specificity));
+                    if rule.collection.is_some() {
+                        walk.deny(id);
+                    } else {
+                        denied = denied.max(Some(specificity));
+                    }
                 }
                 Effect::Deny => {}
                 Effect::Allow => match self.check(rule, destination, ask) {
@@ -105,19 +112,55 @@ impl Judge<'_> {
                         // A rule that still wants to see something has not passed for good; where another one has,
                         // nobody will look, and that one is named.
                         let for_good = look == Look::Nothing || ask.seen != Seen::Nothing;
-                        looks.add(look);
-                        passed = passed.max(Some((for_good, specificity)));
+                        if rule.collection.is_some() {
+                            walk.pass(id, look, for_good);
+                        } else {
+                            looks.add(look);
+                            passed = passed.max(Some((for_good, specificity)));
+                        }
                     }
                     Err(reason) => failed = failed.max(Some(Failure::new(reason, specificity))),
                 },
             }
         });
-        denied = denied.max(self.denied_address(ask));
+        denied = denied.max(self.denied_address(ask, &mut walk));
 
         if let Some(specificity) = denied {
             let rule = Some(specificity.rule());
             let reason = Reason::DenyRule;
             return Verdict::Deny { rule, reason };
+        }
+        let (ended, first_look, looked) = walk.end();
+        match (ended, first_look) {
+            (Some(Ended::Passed(rule, look)), _) => {
+                looks = Looks::default();
+                looks.add(look);
+                let inspect = looks.union();
+                return Verdict::Allow {
+                    rule: Some(rule),
+                    inspect,
+                };
+            }
+            (Some(Ended::Denied(rule)), None) => {
+                let reason = Reason::DenyRule;
+                return Verdict::Deny {
+                    rule: Some(rule),
+                    reason,
+                };
+            }
+            // What must be seen decides whether the walk gets as far as the rule that denies.
+            (Some(Ended::Denied(_)), rule @ Some(_)) => {
+                let inspect = looked.union();
+                return Verdict::Allow { rule, inspect };
+            }
+            (None, None) => {}
+            (None, first_look) => {
+                looks.join(&looked);
+                let for_good = passed.filter(|(for_good, _)| *for_good);
+                let rule = for_good.map(|(_, specificity)| specificity.rule()).or(first_look);
+                let inspect = looks.union();
+                return Verdict::Allow { rule, inspect };
+            }
         }
         if let Some((_, specificity)) = passed {
             let rule = Some(specificity.rule());
@@ -224,20 +267,31 @@ impl Judge<'_> {
         class_fits && !self.policy.closed().iter().any(|range| holds(range, address))
     }
 
-    /// The deny rule that names a range around the address that is about to be dialled.
-    fn denied_address(&self, ask: &Ask) -> Option<Specificity> {
+    /// The deny rule that names a range around the address that is about to be dialled. What collections say of it is
+    /// added to their walk.
+    fn denied_address(&self, ask: &Ask, walk: &mut Walk) -> Option<Specificity> {
         let address = dialled(ask)?;
+        let inside = translated(address);
         let mut denied = None;
-        let mut found = |id, rule: &Rule, destination: &Destination| {
-            if rule.effect == Effect::Deny && self.exists(rule) && destination.covers_port(ask.port) {
-                let from = self.named_source(rule);
-                denied = denied.max(from.map(|_| Specificity::of(id, destination, from)));
+        let mut found = |id, rule: &Rule, destination: &Destination, is_inside: bool| {
+            if !self.exists(rule) || !destination.covers_port(ask.port) {
+                return;
+            }
+            match (rule.effect, &rule.collection) {
+                (Effect::Deny, None) => {
+                    let from = self.named_source(rule);
+                    denied = denied.max(from.map(|_| Specificity::of(id, destination, from)));
+                }
+                (Effect::Deny, Some(_)) if self.named_source(rule).is_some() => walk.deny_address(id),
+                // As if the address itself had been asked for; the one inside it was not.
+                (Effect::Allow, Some(_)) if !is_inside && self.check(rule, destination, ask).is_ok() => walk.shield(id),
+                (Effect::Deny | Effect::Allow, _) => {}
             }
         };
         let (index, rules) = (self.policy.index(), self.policy.rules());
-        index.visit_address(rules, address, &mut found);
-        if translated(address) != address {
-            index.visit_address(rules, translated(address), &mut found);
+        index.visit_address(rules, address, &mut |id, rule, to| found(id, rule, to, false));
+        if inside != address {
+            index.visit_address(rules, inside, &mut |id, rule, to| found(id, rule, to, true));
         }
         denied
     }

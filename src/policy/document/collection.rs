@@ -97,6 +97,13 @@ impl Document {
         (collection.kind, Reverse(parent), priority, collection.priority.value)
     }
 
+    /// Puts them into the order of evaluation.
+    pub(in crate::policy) fn sort_collections(&mut self) {
+        let mut all = std::mem::take(&mut self.collections);
+        all.sort_by_key(|collection| self.order_of(&collection.value));
+        self.collections = all;
+    }
+
     /// The collections in the order of evaluation.
     pub fn in_order(&self) -> Vec<&At<Collection>> {
         let mut all: Vec<_> = self.collections.iter().collect();

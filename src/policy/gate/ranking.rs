@@ -37,7 +37,7 @@ pub(in crate::policy) struct Failure {
 }
 
 /// What one allow rule wants to look at before it has passed for good.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::policy) enum Look {
     Nothing,
     Hello,
@@ -96,6 +96,12 @@ impl Looks {
             Look::Hello => self.hello = true,
             Look::Http => self.http = true,
         }
+    }
+
+    pub(super) fn join(&mut self, other: &Self) {
+        self.nothing |= other.nothing;
+        self.hello |= other.hello;
+        self.http |= other.http;
     }
 
     pub(super) fn union(&self) -> Inspect {
