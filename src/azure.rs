@@ -4,6 +4,7 @@
 
 pub mod audit;
 pub mod columns;
+pub mod export;
 pub mod model;
 pub mod report;
 pub mod resource;

@@ -7,6 +7,7 @@ mod audit;
 mod azure_file;
 mod check;
 mod explain;
+mod export;
 mod generate;
 mod inputs;
 mod output;
@@ -45,6 +46,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args, &mut terminal),
         Command::Check(args) => check::check(&args, &mut terminal),
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
+        Command::Export(args) => export::export_rules(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
         Command::Verify(args) => verify::verify(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),

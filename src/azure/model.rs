@@ -1,6 +1,6 @@
 //! Azure Firewall rules as Azure means them, whichever of its notations they came in.
 //! Must not know our policy language, and repairs nothing: texts stay as they were written.
-//! Filled by the readers of each notation; import turns it into a policy, export makes it from one.
+//! Filled by the readers of each notation; import turns it into a policy.
 
 use super::report::Place;
 

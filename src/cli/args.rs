@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::SignedDuration;
 
+use super::export::ExportArgs;
 use crate::kubernetes::probe::Target;
 
 /// An egress-filtering forward proxy: what the allowlist names gets out, nothing else does.
@@ -44,6 +45,8 @@ pub(super) enum Command {
         after_help = "Exit codes: 0 allowed; 1 denied; 2 no answer: wrong usage, unreadable or invalid settings or policy."
     )]
     Explain(ExplainArgs),
+    /// Write the policy as rules of another firewall
+    Export(Box<ExportArgs>),
     /// Write Kubernetes objects from the policy: what makes the proxy the only way out
     Generate(Box<GenerateArgs>),
     /// Prove from inside a locked namespace that there is no other way out

@@ -82,7 +82,7 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
 }
 
 /// The first moment after a day, UTC.
-pub(super) fn end_of(day: Date) -> Timestamp {
+pub(crate) fn end_of(day: Date) -> Timestamp {
     let next = day.checked_add(1.day()).unwrap_or(day);
     next.to_zoned(TimeZone::UTC)
         .map_or(Timestamp::MAX, |midnight| midnight.timestamp())
