@@ -3,6 +3,7 @@
 //! Called by the commands `import`, `export`, `init` and `audit`, and by whoever compares with production.
 
 pub mod audit;
+pub mod cluster;
 pub mod columns;
 pub mod export;
 pub mod model;

@@ -9,6 +9,7 @@ mod check;
 mod explain;
 mod export;
 mod generate;
+mod init;
 mod inputs;
 mod output;
 #[cfg(test)]
@@ -49,6 +50,7 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::export_rules(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
         Command::Verify(args) => verify::verify(&args, &mut terminal),
+        Command::Init(args) => init::run(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -105,14 +105,8 @@ impl<'j> Subject<'j> {
             kind,
             resource,
             id,
-            name: resource
-                .text("name")
-                .or_else(|| given::segment(id, None))
-                .unwrap_or("?"),
-            group: resource
-                .text("resourceGroup")
-                .or_else(|| given::segment(id, Some("resourcegroups")))
-                .unwrap_or("RESOURCE-GROUP"),
+            name: resource.name().unwrap_or("?"),
+            group: resource.group().unwrap_or("RESOURCE-GROUP"),
         }
     }
 

@@ -74,6 +74,23 @@ impl<'j> Resource<'j> {
         value.as_object().map(|object| Self { object })
     }
 
+    /// Its type in lower case, by itself or by its id; empty if neither says it.
+    pub fn kind(self) -> String {
+        let id = self.text("id").unwrap_or_default();
+        self.text("type").map_or_else(|| kind_of(id), str::to_ascii_lowercase)
+    }
+
+    /// As commands call it with `-n`.
+    pub fn name(self) -> Option<&'j str> {
+        self.text("name").or_else(|| segment(self.text("id")?, None))
+    }
+
+    /// As commands call it with `-g`.
+    pub fn group(self) -> Option<&'j str> {
+        let group = self.text("resourceGroup");
+        group.or_else(|| segment(self.text("id")?, Some("resourcegroups")))
+    }
+
     /// What stands at a path such as `networkProfile.networkPolicy`.
     pub fn field(self, path: &str) -> Field<'j> {
         Field {
@@ -173,6 +190,33 @@ impl std::fmt::Display for Field<'_> {
             Look::Null => write!(f, "{path} = null"),
             Look::Conflict => write!(f, "{path} cannot be told: something else stands there, or two things"),
             Look::Value(value) => write!(f, "{path} = {}", shortened(&value.to_string())),
+        }
+    }
+}
+
+/// `microsoft.sql/servers` of `/subscriptions/.../providers/Microsoft.Sql/servers/NAME`, in lower case.
+pub(super) fn kind_of(id: &str) -> String {
+    let id = id.to_ascii_lowercase();
+    let Some((_, rest)) = id.rsplit_once("/providers/") else {
+        return String::new();
+    };
+    let mut parts = rest.split('/');
+    let provider = parts.next().unwrap_or_default().to_owned();
+    let types = parts.step_by(2);
+    std::iter::once(provider)
+        .chain(types.map(str::to_owned))
+        .collect::<Vec<_>>()
+        .join("/")
+}
+
+/// The part of an id after the given one (lower case), or the last.
+pub(super) fn segment<'i>(id: &'i str, after: Option<&str>) -> Option<&'i str> {
+    let mut parts = id.split('/').filter(|part| !part.is_empty());
+    match after {
+        None => parts.next_back(),
+        Some(after) => {
+            parts.find(|part| part.eq_ignore_ascii_case(after))?;
+            parts.next()
         }
     }
 }

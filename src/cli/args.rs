@@ -55,6 +55,12 @@ pub(super) enum Command {
                       unreadable or invalid input. With --observe: 0 observed."
     )]
     Verify(Box<VerifyArgs>),
+    /// Write a policy to begin with, from what Azure says of a cluster
+    #[command(
+        after_help = "Exit codes: 0 the file is a valid policy; 1 something must be filled in first; 2 wrong usage, unreadable \
+                      input, or the file is there already."
+    )]
+    Init(super::init::InitArgs),
     /// Judge from Azure's own answers whether there is another way in or out
     #[command(
         after_help = "Exit codes: 0 everything passes; 1 something fails or is unknown; 2 wrong usage or unreadable input."

@@ -1,5 +1,5 @@
-//! `audit` on what Azure prints: the exit codes, the three reports, and what is said about files that do not fit.
-//! Must not repeat the tables of verdicts; the corpus holds them.
+//! `init` and `audit` on what Azure prints: exit codes, files, reports, and what is said about input that does not fit.
+//! Must not repeat the tables of drafts and verdicts; the corpus holds them.
 //! Called by `tests/run`.
 
 use std::fs;
@@ -77,6 +77,73 @@ fn an_audit_reads_stdin() {
     let text = fs::read_to_string(corpus("audit/good/vault.json")).unwrap();
     let ended = run(&["audit", "-"], &text);
     assert_eq!(ended.code, 0, "{ended:?}");
+}
+
+/// What `init` writes is what `check` and `generate` take.
+#[test]
+fn a_draft_with_all_facts_is_a_policy_that_locks() {
+    let folder = TempDir::new().unwrap();
+    let policy = folder.path().join("policy.yaml");
+    let policy = policy.to_str().unwrap();
+    let from = corpus("cluster/valid/localdns.json");
+    let facts = ["--nodes", "10.224.0.0/16", "--api-server-address", "20.50.1.2"];
+    let mut words = vec!["init", "--from-aks", from.to_str().unwrap(), "-o", policy];
+    words.extend(facts);
+    let ended = run(&words, "");
+    assert_eq!((ended.code, &*ended.out), (0, ""), "{}", ended.err);
+    assert!(ended.err.contains("note: LocalDNS: on in on;"), "{}", ended.err);
+    assert_eq!(run(&["check", "--policy", policy], "").code, 0);
+    assert_eq!(
+        run(
+            &["explain", "--policy", policy, "--from", "nodes", "mcr.microsoft.com"],
+            ""
+        )
+        .code,
+        0
+    );
+    let generated = run(&["generate", "network-policies", "--policy", policy], "");
+    assert_eq!(generated.code, 0, "{}", generated.err);
+
+    let written = fs::read_to_string(policy).unwrap();
+    fs::write(policy, "mine").unwrap();
+    let ended = run(&words, "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("--force replaces it"), "{}", ended.err);
+    assert_eq!(fs::read_to_string(policy).unwrap(), "mine");
+    words.push("--force");
+    assert_eq!(run(&words, "").code, 0);
+    assert_eq!(fs::read_to_string(policy).unwrap(), written);
+}
+
+#[test]
+fn a_draft_that_lacks_something_says_what_and_ends_with_1() {
+    let text = fs::read_to_string(corpus("cluster/incomplete/default-create-alone.json")).unwrap();
+    let ended = run(&["init", "--from-aks", "-"], &text);
+    assert_eq!(ended.code, 1, "{}", ended.err);
+    assert!(ended.out.contains("nodes: {cidrs: []}"), "{}", ended.out);
+    for said in [
+        "to do: networks.nodes: not in the output; AKS has made the network itself: `az network vnet list -g MC_",
+        "to do: engine: NOTHING ENFORCES NETWORK POLICIES",
+        "error: `cidrs` is an empty list",
+    ] {
+        assert!(ended.err.contains(said), "{}", ended.err);
+    }
+}
+
+#[test]
+fn what_is_no_cluster_ends_with_2() {
+    for file in ["two", "other-type", "values", "clouds-differ"] {
+        let file = corpus(&format!("cluster/invalid/{file}.json"));
+        let ended = run(&["init", "--from-aks", file.to_str().unwrap()], "");
+        assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
+        assert!(ended.err.starts_with("error: "), "{ended:?}");
+    }
+    assert_eq!(run(&["init"], "").code, 2);
+    let file = corpus("cluster/valid/china.json");
+    let wide = ["init", "--from-aks", file.to_str().unwrap(), "--nodes", "10.224.0.1/16"];
+    let ended = run(&wide, "");
+    assert_eq!(ended.code, 2);
+    assert!(ended.err.contains("write `10.224.0.0/16`"), "{ended:?}");
 }
 
 fn run(words: &[&str], input: &str) -> Ended {

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use crate::azure::resource::{Resource, plain, resources};
+use crate::azure::resource::{Resource, kind_of, plain, resources};
 
 /// One parsed file.
 #[derive(Clone, Debug)]
@@ -232,33 +232,6 @@ fn server_of(id: &str) -> Option<String> {
     let mut parts = id.rsplitn(3, '/');
     let (_, _, server) = (parts.next()?, parts.next()?, parts.next()?);
     (kind_of(server) == "microsoft.sql/servers").then(|| server.to_owned())
-}
-
-/// `microsoft.sql/servers` of `/subscriptions/.../providers/Microsoft.Sql/servers/NAME`, in lower case.
-fn kind_of(id: &str) -> String {
-    let id = id.to_ascii_lowercase();
-    let Some((_, rest)) = id.rsplit_once("/providers/") else {
-        return String::new();
-    };
-    let mut parts = rest.split('/');
-    let provider = parts.next().unwrap_or_default().to_owned();
-    let types = parts.step_by(2);
-    std::iter::once(provider)
-        .chain(types.map(str::to_owned))
-        .collect::<Vec<_>>()
-        .join("/")
-}
-
-/// The part of an id after the given one (lower case), or the last.
-pub(super) fn segment<'i>(id: &'i str, after: Option<&str>) -> Option<&'i str> {
-    let mut parts = id.split('/').filter(|part| !part.is_empty());
-    match after {
-        None => parts.next_back(),
-        Some(after) => {
-            parts.find(|part| part.eq_ignore_ascii_case(after))?;
-            parts.next()
-        }
-    }
 }
 
 const EMPTY: &str = "an empty list does not say of what: for the rules of an SQL server add \
