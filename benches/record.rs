@@ -193,6 +193,7 @@ fn record() -> DecisionRecord {
         rule: Some("payments".into()),
         needed_by: Vec::new(),
         rule_at: Some("policy.yaml:12".to_owned()),
+        collection: None,
         address: Some("203.0.113.7".parse().unwrap()),
         refused: Vec::new(),
         aliases: vec![HostName::parse(b"edge.example.net").unwrap()],

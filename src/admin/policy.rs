@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::query::{Pairs, Refused, Values};
 use super::{Pages, page as pages};
-use crate::policy::rule::{Effect, From, Rule, SniCheck};
+use crate::policy::rule::{CollectionRef, Effect, From, Rule, SniCheck};
 use crate::policy::{Mode, Policy};
 use crate::state::State;
 use crate::telemetry::json::moment;
@@ -92,6 +92,8 @@ struct Row<'a> {
     name: &'a str,
     at: String,
     effect: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<InCollection<'a>>,
     /// Absent: every source.
     #[serde(skip_serializing_if = "Option::is_none")]
     from: Option<Vec<String>>,
@@ -118,6 +120,16 @@ struct Row<'a> {
     hits: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
     last_hit: Option<String>,
+}
+
+/// The collection of a rule. Rules come in the order of evaluation.
+#[derive(Serialize)]
+struct InCollection<'a> {
+    name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    group: Option<&'a str>,
+    r#type: &'static str,
+    priority: u16,
 }
 
 impl Head {
@@ -155,6 +167,17 @@ impl Workload {
     }
 }
 
+impl<'a> InCollection<'a> {
+    fn new(collection: &'a CollectionRef) -> Self {
+        Self {
+            name: &collection.name,
+            group: collection.group.as_deref(),
+            r#type: collection.kind.as_str(),
+            priority: collection.priority,
+        }
+    }
+}
+
 impl<'a> Row<'a> {
     fn new(rule: &'a Rule, now: Timestamp) -> Self {
         Self {
@@ -164,6 +187,7 @@ impl<'a> Row<'a> {
                 Effect::Allow => "allow",
                 Effect::Deny => "deny",
             },
+            collection: rule.collection.as_deref().map(InCollection::new),
             from: match &rule.from {
                 From::Everyone => None,
                 From::Any(peers) => Some(peers.iter().map(ToString::to_string).collect()),
@@ -188,11 +212,15 @@ impl<'a> Row<'a> {
     }
 }
 
-/// Whether the text stands in the rule's name, place, owner, sources or destinations. `wanted` is in lower case.
+/// Whether the text stands in the rule's name, collection, place, owner, sources or destinations. `wanted` is in lower case.
 fn mentions(rule: &Rule, wanted: &str) -> bool {
     let says = |text: &str| text.to_lowercase().contains(wanted);
     says(&rule.name)
         || rule.owner.as_deref().is_some_and(says)
+        || rule
+            .collection
+            .as_deref()
+            .is_some_and(|collection| says(&collection.name) || collection.group.as_deref().is_some_and(says))
         || rule.to.iter().any(|to| says(&to.to_string()))
         || matches!(&rule.from, From::Any(peers) if peers.iter().any(|peer| says(&peer.to_string())))
         || says(&rule.at.to_string())

@@ -151,6 +151,12 @@ async fn policy_shows_rules_by_page_and_by_text() {
         })
     );
 
+    assert_eq!(
+        policy["rules"][0]["collection"],
+        serde_json::json!({"name": "AppRC2", "group": "BaseRCG2", "type": "application", "priority": 1200})
+    );
+    assert_eq!(names(&server.json("/policy?match=baserc").await), ["rule 0"]);
+
     let some = server.json("/policy?match=HOST11&offset=2&limit=3").await;
     assert_eq!(some["matching"], 11, "host11 and host110 to host119");
     assert_eq!(names(&some), ["rule 111", "rule 112", "rule 113"]);

@@ -118,6 +118,7 @@ impl Case {
             stage: Stage::Request,
             rule: None,
             rule_at: None,
+            collection: None,
             needed_by: Vec::new(),
             address: None,
             refused: Vec::new(),
@@ -278,6 +279,7 @@ impl Case {
             if let Some(rule) = decision.rule.and_then(|id| self.policy.rule(id)) {
                 record.rule = Some(Arc::clone(&rule.name));
                 record.rule_at = Some(rule.at.to_string());
+                record.collection.clone_from(&rule.collection);
                 // The other rules that a record names did not decide; they only came nearest.
                 if allowed || reason == Reason::DenyRule {
                     rule.hits.record(record.at);

@@ -95,11 +95,13 @@ fn decided_by(record: &DecisionRecord) -> DecidedBy<'_> {
     let (true, Some(rule)) = (decided, record.rule.as_deref()) else {
         return DecidedBy::default();
     };
+    let collection = record.collection.as_deref();
+    let plain = if record.allowed { "allow" } else { "deny" };
     let file = record.rule_at.as_deref().and_then(|at| at.rsplit_once(':'));
     DecidedBy {
         policy: file.map_or("", |(file, _)| file),
-        rule_collection_group: "",
-        rule_collection: if record.allowed { "allow" } else { "deny" },
+        rule_collection_group: collection.and_then(|it| it.group.as_deref()).unwrap_or_default(),
+        rule_collection: collection.map_or(plain, |it| &it.name),
         rule,
     }
 }
@@ -198,6 +200,13 @@ mod tests {
             (
                 deny_rule,
                 json!({"Policy": "C:\\p.yaml", "RuleCollection": "deny", "Rule": "bad", "ActionReason": ""}),
+            ),
+            (
+                DecisionRecord {
+                    collection: Some(samples::collection()),
+                    ..allowed()
+                },
+                json!({"RuleCollectionGroup": "BaseRCG2", "RuleCollection": "AppRC2", "Rule": "payments"}),
             ),
             (
                 nearest,

@@ -75,6 +75,10 @@ struct Decision<'a> {
     rule: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rule_at: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    collection_group: Option<&'a str>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     needed_by: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +119,7 @@ struct Tunnel<'a> {
 
 impl Serialize for DecisionRecord {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let collection = self.collection.as_deref();
         Decision {
             r#type: "decision",
             time: moment(self.at),
@@ -139,6 +144,8 @@ impl Serialize for DecisionRecord {
             ech: self.ech,
             rule: self.rule.as_deref(),
             rule_at: self.rule_at.as_deref(),
+            collection: collection.map(|collection| &*collection.name),
+            collection_group: collection.and_then(|collection| collection.group.as_deref()),
             needed_by: self.needed_by.iter().map(AsRef::as_ref).collect(),
             address: self.address.as_ref().map(IpAddr::to_string),
             refused: self.refused.iter().map(IpAddr::to_string).collect(),
@@ -383,6 +390,7 @@ mod tests {
             method: Some("GET".to_owned()),
             path: Some("/a/b".to_owned()),
             would_deny: Some(Reason::Ech),
+            collection: Some(samples::collection()),
             reason: Reason::Report,
             ech: true,
             own_port: true,

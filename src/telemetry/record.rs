@@ -9,6 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::name::{Host, HostName, Port};
+use crate::policy::rule::CollectionRef;
 use crate::policy::{Generation, Reason, Seen, Stage};
 
 /// How a connection reached us, and what it speaks.
@@ -68,6 +69,8 @@ pub struct DecisionRecord {
     /// Name and `file:line` of the deciding rule.
     pub rule: Option<Arc<str>>,
     pub rule_at: Option<String>,
+    /// The ordered collection that this rule stands in.
+    pub collection: Option<Arc<CollectionRef>>,
     /// Presets that need this host, where no rule opens it.
     pub needed_by: Vec<Arc<str>>,
     /// The address that was dialled.

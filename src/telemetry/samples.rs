@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{DecisionRecord, End, Entry, Shown, TunnelRecord};
 use crate::name::{Host, HostName, Port};
+use crate::policy::rule::{CollectionKind, CollectionRef};
 use crate::policy::{Generation, Reason, Stage};
 
 /// A CONNECT that `no_rule` refused.
@@ -35,6 +36,7 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
         stage: Stage::Request,
         rule: None,
         rule_at: None,
+        collection: None,
         needed_by: Vec::new(),
         address: None,
         refused: Vec::new(),
@@ -43,6 +45,16 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
         detail: None,
         took: Duration::from_micros(213),
     }
+}
+
+/// The collection of a rule.
+pub(crate) fn collection() -> Arc<CollectionRef> {
+    Arc::new(CollectionRef {
+        name: "AppRC2".into(),
+        group: Some("BaseRCG2".into()),
+        kind: CollectionKind::Application,
+        priority: 1200,
+    })
 }
 
 /// A CONNECT that a rule allowed.

@@ -30,8 +30,14 @@ pub(super) fn decision(record: &DecisionRecord, colour: Colour, out: &mut Vec<u8
     // `WOULD` says already that only reporting let it through; what matters is why it should not have been.
     let reason = record.would_deny.unwrap_or(record.reason);
     let _ = write!(line, " {}", reason.as_str());
-    if let Some(rule) = &record.rule {
-        let _ = write!(line, " {}", Escaped(rule));
+    match (&record.collection, &record.rule) {
+        (Some(collection), Some(rule)) => {
+            let _ = write!(line, " {}/{}", Escaped(&collection.name), Escaped(rule));
+        }
+        (None, Some(rule)) => {
+            let _ = write!(line, " {}", Escaped(rule));
+        }
+        (_, None) => {}
     }
     if let Some(at) = &record.rule_at {
         let _ = write!(line, " ({})", Escaped(at));
@@ -202,6 +208,11 @@ mod tests {
                 needed_by: vec!["aks/azure-monitor".into(), "aks/defender".into()],
                 ..samples::denied(6)
             },
+            DecisionRecord {
+                collection: Some(samples::collection()),
+                address: None,
+                ..samples::allowed(7)
+            },
         ] {
             decision(&record, Colour::Never, &mut out);
         }
@@ -227,6 +238,7 @@ mod tests {
                 "12:00:01 DENY  trips        {asked} no_rule needed by aks/azure-monitor, aks/defender \
                  id=0000000000000006"
             ),
+            format!("12:00:01 ALLOW trips        {asked} rule AppRC2/payments (policy.yaml:12) id=0000000000000007"),
             format!("12:00:09 CLOSE trips        {asked} finished up=517 down=48213 8.2s id=0000000000000002"),
         ];
         let text = String::from_utf8(out).unwrap();

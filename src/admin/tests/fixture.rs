@@ -141,7 +141,7 @@ fn rule(number: u32) -> Rule {
     Rule {
         name: format!("rule {number}").into(),
         effect: Effect::Allow,
-        collection: None,
+        collection: (number == 0).then(samples::collection),
         at: Position {
             file: "policy.yaml".into(),
             line: number + 1,
