@@ -169,6 +169,79 @@ proptest::proptest! {
     }
 }
 
+/// One value after the other gone, or something else: what comes of it loads, or says what is missing, or is refused.
+#[test]
+fn every_value_can_be_missing_or_wrong() {
+    let case = corpus().join("valid/automatic.json");
+    let original = value(&case);
+    let given = given(&case);
+    let (mut drafts, mut refused) = (0, 0);
+    let junk = [
+        Value::Null,
+        serde_json::json!("x\n- y"),
+        serde_json::json!([17]),
+        serde_json::json!({"enabled": true}),
+    ];
+    for (index, path) in pointers(&original, String::new()).into_iter().enumerate() {
+        // All four at each would take too long.
+        for junk in [index, index + 1].map(|at| junk[at % junk.len()].clone()) {
+            let mut damaged = original.clone();
+            *damaged.pointer_mut(&path).unwrap() = junk;
+            let Ok(facts) = read(&damaged) else {
+                refused += 1;
+                continue;
+            };
+            let draft = draft(&facts, &given).unwrap();
+            drafts += 1;
+            let texts = [source(&draft.text)];
+            match load(&texts, now(), Generation(1), None) {
+                Ok(loaded) => {
+                    let open = loaded
+                        .policy
+                        .rules()
+                        .iter()
+                        .filter(|rule| rule.from == crate::policy::rule::From::Everyone);
+                    assert_eq!(open.count(), 0, "{path}: {}", draft.text);
+                }
+                Err(problems) => {
+                    let said = render(&problems, &texts, false);
+                    assert!(
+                        draft.missing.iter().any(|line| line.starts_with("api_server")
+                            || line.starts_with("region")
+                            || line.starts_with("networks.pods")),
+                        "{path}: {said}"
+                    );
+                }
+            }
+        }
+    }
+    assert!(drafts > 150 && refused > 5, "{drafts} {refused}");
+}
+
+/// JSON pointers (RFC 6901) of every value below the top.
+fn pointers(value: &Value, at: String) -> Vec<String> {
+    let below: Vec<(String, &Value)> = match value {
+        Value::Object(object) => object
+            .iter()
+            .map(|(key, value)| (key.replace('~', "~0").replace('/', "~1"), value))
+            .collect(),
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .map(|(index, value)| (index.to_string(), value))
+            .collect(),
+        _ => Vec::new(),
+    };
+    let mut all: Vec<String> = below
+        .into_iter()
+        .flat_map(|(key, value)| pointers(value, format!("{at}/{key}")))
+        .collect();
+    if !at.is_empty() {
+        all.push(at);
+    }
+    all
+}
+
 static CORPUS: LazyLock<Vec<String>> = LazyLock::new(|| {
     cases("valid")
         .iter()
