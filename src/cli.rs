@@ -11,9 +11,11 @@ mod export;
 mod generate;
 mod init;
 mod inputs;
+mod logs;
 mod output;
 #[cfg(test)]
 mod readme;
+mod replay;
 mod report;
 mod run;
 mod verify;
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args, &mut terminal),
         Command::Init(args) => init::run(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),
+        Command::Replay(args) => replay::replay(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);

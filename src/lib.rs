@@ -11,6 +11,7 @@ pub mod app;
 pub mod azure;
 pub mod cli;
 pub mod criterion;
+pub mod history;
 pub mod kubernetes;
 pub mod name;
 pub mod net;

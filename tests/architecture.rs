@@ -257,6 +257,7 @@ const ORDER: &[&str] = &[
     "source",
     "state",
     "kubernetes",
+    "history",
     "azure",
     "wire",
     "policy",

@@ -11,6 +11,7 @@ use clap_complete::Shell;
 use jiff::SignedDuration;
 
 use super::export::ExportArgs;
+use super::replay::ReplayArgs;
 use crate::kubernetes::probe::Target;
 
 /// An egress-filtering forward proxy: what the allowlist names gets out, nothing else does.
@@ -66,6 +67,12 @@ pub(super) enum Command {
         after_help = "Exit codes: 0 everything passes; 1 something fails or is unknown; 2 wrong usage or unreadable input."
     )]
     Audit(super::audit::AuditArgs),
+    /// Judge recorded decisions again by a candidate policy: what would break, and for whom
+    #[command(
+        after_help = "Exit codes: 0 nothing would break; 1 something would or may, or a record could not be read; 2 wrong \
+                      usage, an unreadable log, a log without a record, an invalid policy."
+    )]
+    Replay(ReplayArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

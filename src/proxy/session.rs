@@ -224,9 +224,17 @@ impl Case {
                 if let Some(record) = &mut self.record {
                     record.refused = refused.iter().map(|(address, _)| *address).collect();
                 }
-                if let Some((address, _)) = refused.first() {
-                    // What would allow it must speak of the address that stood in the way.
-                    self.ask = Some(ask.clone().dialling(*address));
+                let told = refused.iter().find(|(_, why)| *why == reason);
+                if let Some((address, _)) = told.or(refused.first()) {
+                    // What would allow it must speak of the address that stood in the way, and so must the rule that
+                    // the record names.
+                    let ask = ask.clone().dialling(*address);
+                    if told.is_some() {
+                        self.policy = connection.proxy.state.policy();
+                        let decision = gate(&self.policy, Timestamp::now(), &connection.source, &ask);
+                        self.decision = Some(decision).filter(|decision| decision.reason == reason);
+                    }
+                    self.ask = Some(ask);
                 }
                 Err((reason, Some(detail)))
             }

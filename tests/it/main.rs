@@ -22,6 +22,7 @@ mod deploy;
 mod endings;
 mod forward;
 mod harness;
+mod history;
 mod https_proxy;
 mod image;
 mod inspect;

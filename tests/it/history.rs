@@ -1,0 +1,218 @@
+//! `replay`, `suggest` and `unused` on logs of the real proxy: what it wrote is what they judge by.
+//! Must not repeat the tables of the readers; the proxy's own records are the measure.
+//! Called by `tests/run`.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+
+use crate::support::client::Client;
+use crate::support::hello::Hello;
+use crate::support::proxy::{Outcome, fetch, free_port};
+use crate::support::setup::Setup;
+use crate::support::world::Origins;
+
+struct Ended {
+    code: Option<i32>,
+    out: String,
+    err: String,
+}
+
+fn run(folder: &tempfile::TempDir, words: &[&str]) -> Ended {
+    let output = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
+        .args(words)
+        .current_dir(folder.path())
+        .env_clear()
+        .output()
+        .unwrap();
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+/// The policy before the reload, and after it.
+fn policies(origins: &Origins, trips: u16) -> [String; 2] {
+    let (tls, http, echo) = (origins.https.port(), origins.http.port(), origins.echo.port());
+    let first = format!(
+        r#"workloads:
+  trips: {{namespace: api, pods: {{app: trips}}, port: {trips}}}
+allow:
+  - {{name: exact, to: ["https://api.allowed.test:{tls}"], addresses: [127.0.0.0/8]}}
+  - {{name: wild, to: ["https://*.wild.test:{tls}"], addresses: [127.0.0.0/8], sni: listed}}
+  - {{name: own, from: [trips], to: ["https://own.wild.test:{tls}"], addresses: [127.0.0.0/8]}}
+  - {{name: plain, to: ["http://plain.allowed.test:{http}"], addresses: [127.0.0.0/8]}}
+  - {{name: echo, to: ["tcp://echo.allowed.test:{echo}"], addresses: [127.0.0.0/8]}}
+  - {{name: closed, to: ["https://other.allowed.test:{tls}"]}}
+  - {{name: trial, to: ["https://trial.allowed.test:{tls}"], addresses: [127.0.0.0/8], report: true}}
+  - {{name: kept, from: [trips], to: ["https://kept.allowed.test:{tls}"]}}
+deny:
+  - {{name: bad, to: [bad.wild.test]}}
+"#
+    );
+    let second = first.replace(
+        "deny:\n",
+        "  - {name: late, to: [\"http://late.allowed.test:1\"]}\nmode: report\nreport_until: 2099-01-01\ndeny:\n",
+    );
+    [first, second]
+}
+
+/// One of everything: allowed and denied for every reason that a policy has, malformed, transparent, HTTP, by a
+/// workload's port, while reporting, before and after a reload.
+fn mixed(origins: &Origins, trips: u16) -> (Outcome, [String; 2]) {
+    let (tls, http, echo) = (origins.https.port(), origins.http.port(), origins.echo.port());
+    let [first, second] = policies(origins, trips);
+    let proxy = Setup::new(&first)
+        .dns(&origins.dns)
+        .listener(json!({"name": "tls", "mode": "tls", "bind": "127.0.0.1:0", "port": tls}))
+        .listener(json!({"name": "http", "mode": "http", "bind": "127.0.0.1:0", "port": http}))
+        .set("timeouts.head", json!("1s"))
+        .start();
+    let own = (std::net::Ipv4Addr::LOCALHOST, trips).into();
+    let connect = |address, name: &str, port: u16, inside: &[u8]| {
+        let (mut client, answer) = Client::connect_request(address, &format!("{name}:{port}"));
+        if answer.status() == 200 {
+            client.send(inside);
+            client.finish();
+            client.read_to_end();
+        }
+    };
+    let hello = |name: &str| Hello::sni(name).bytes();
+    let mut asked = 0;
+    for _ in 0..2 {
+        for (name, port, inside) in [
+            ("api.allowed.test", tls, hello("api.allowed.test")),
+            ("api.allowed.test", tls, hello("else.test")),
+            ("api.allowed.test", tls, Hello::bare().bytes()),
+            (
+                "api.allowed.test",
+                tls,
+                Hello::sni("api.allowed.test").with_ech().bytes(),
+            ),
+            ("api.allowed.test", tls, b"SSH-2.0-x\r\n".to_vec()),
+            ("api.allowed.test", tls, Hello::sni("api..test").bytes()),
+            ("a.wild.test", tls, hello("b.wild.test")),
+            ("a.wild.test", tls, hello("bad.wild.test")),
+            ("bad.wild.test", tls, hello("bad.wild.test")),
+            ("api.allowed.test", 1, hello("api.allowed.test")),
+            ("unknown.test", 443, hello("unknown.test")),
+            ("203.0.113.7", 443, hello("unknown.test")),
+            ("other.allowed.test", tls, hello("other.allowed.test")),
+            ("trial.allowed.test", tls, hello("trial.allowed.test")),
+            ("kept.allowed.test", tls, hello("kept.allowed.test")),
+            ("gone.wild.test.", tls, hello("gone.wild.test")),
+            ("echo.allowed.test", echo, b"any".to_vec()),
+            (
+                "plain.allowed.test",
+                http,
+                b"GET / HTTP/1.1\r\nHost: plain.allowed.test\r\nConnection: close\r\n\r\n".to_vec(),
+            ),
+            (
+                "plain.allowed.test",
+                http,
+                b"GET / HTTP/1.1\r\nHost: denied.test\r\n\r\n".to_vec(),
+            ),
+            ("a_b..test", 443, Vec::new()),
+        ] {
+            for address in [proxy.address(), own] {
+                connect(address, name, port, &inside);
+            }
+        }
+        for name in ["plain.allowed.test", "api.allowed.test", "denied.test"] {
+            fetch(proxy.address(), &origins.url(name, "/x?secret=1"));
+        }
+        for host in [
+            format!("plain.allowed.test:{http}"),
+            "plain.allowed.test:81".to_owned(),
+            "denied.test".to_owned(),
+        ] {
+            let mut client = Client::connect(proxy.at("http"));
+            client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+            client.read_to_end();
+        }
+        for bytes in [
+            hello("api.allowed.test"),
+            hello("denied.test"),
+            Hello::bare().bytes(),
+            b"GET / HTTP/1.1\r\n\r\n".to_vec(),
+        ] {
+            let mut client = Client::connect(proxy.at("tls"));
+            client.send(bytes);
+            client.finish();
+            client.read_to_end();
+        }
+        asked += 1;
+        if asked == 1 {
+            proxy.reload(&second);
+        }
+    }
+    (proxy.stop(), [first, second])
+}
+
+/// The policy that wrote a log agrees with every record of it.
+#[test]
+fn a_log_replayed_against_its_own_policy_agrees() {
+    let origins = Origins::start();
+    let (outcome, policies) = mixed(&origins, free_port());
+    let folder = tempfile::tempdir().unwrap();
+    let mut reasons: Vec<_> = outcome
+        .decisions
+        .iter()
+        .map(|record| record.reason().to_owned())
+        .collect();
+    reasons.sort();
+    reasons.dedup();
+    for (generation, policy) in (1..).zip(&policies) {
+        let of_this = outcome
+            .decisions
+            .iter()
+            .filter(|record| record.number("generation") == generation);
+        let log = of_this
+            .map(|record| record.0.to_string())
+            .collect::<Vec<_>>()
+            .join("\n");
+        assert!(log.lines().count() > 40, "{}", log.lines().count());
+        fs::write(folder.path().join("log.json"), &log).unwrap();
+        fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+        let ended = run(
+            &folder,
+            &["replay", "log.json", "--policy", "policy.yaml", "--output", "json"],
+        );
+        let report: Value = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{} {}", ended.out, ended.err));
+        assert_eq!((ended.code, &report["changes"]), (Some(0), &json!([])), "{report:#}");
+        let others: u64 = report["not_by_policy"]
+            .as_object()
+            .unwrap()
+            .values()
+            .map(|count| count.as_u64().unwrap())
+            .sum();
+        let agreed = report["agreed"].as_u64().unwrap();
+        assert_eq!(agreed + others, log.lines().count() as u64, "{report:#}");
+        assert!(others < agreed / 2, "{report:#}");
+    }
+    for reason in [
+        "rule",
+        "report",
+        "no_rule",
+        "no_rule_for_source",
+        "deny_rule",
+        "port",
+        "ip_literal",
+        "forbidden_address",
+        "sni_mismatch",
+        "sni_not_listed",
+        "no_sni",
+        "ech",
+        "not_tls",
+        "bad_sni",
+        "bad_host",
+        "host_mismatch",
+    ] {
+        assert!(
+            reasons.iter().any(|other| other == reason),
+            "{reason} is missing in {reasons:?}"
+        );
+    }
+}
