@@ -33,7 +33,7 @@ pub use gate::{enforce, expected, gate};
     reason = "the import of foreign rules and what proposes rules are being written"
 )]
 pub(crate) use lint::{any_tenant, opened_suffix, shared_suffix};
-pub use load::{Loaded, load, problems_of_part};
+pub use load::{Loaded, load, load_with, problems_of_part};
 pub use presets::builtin;
 pub use problem::{Problem, Severity, SourceText, Span, render};
 pub use reason::Reason;

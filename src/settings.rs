@@ -28,6 +28,8 @@ pub struct Settings {
     pub health: SocketAddr,
     /// Files and directories, absolute or relative to the settings file's directory, already joined.
     pub policy: Vec<PathBuf>,
+    /// A directory of presets of one's own, already joined like those.
+    pub presets: Option<PathBuf>,
     pub dns: Dns,
     pub timeouts: Timeouts,
     pub limits: Limits,

@@ -5,15 +5,16 @@
 mod files;
 mod hint;
 mod look;
+mod presets;
 mod reading;
 mod watch;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
-use crate::policy::problem::{Cause, Rejected};
+use crate::policy::problem::{Cause, Problems, Rejected};
 use crate::policy::{self, Generation, Loaded, Policy, Problem, Severity, SourceText};
 use crate::state::State;
 
@@ -26,8 +27,16 @@ pub use watch::{Adopt, Outcome, Watch};
 pub enum PolicySource {
     /// The policy that is built into the binary; it never changes.
     Builtin,
+    Files(Paths),
+}
+
+/// Where the files are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Paths {
     /// Files, and directories of `*.yaml` and `*.yml`. Never empty.
-    Files(Arc<[PathBuf]>),
+    pub policy: Arc<[PathBuf]>,
+    /// A directory of presets, `FOLDER/NAME.yaml`, beside those of the program.
+    pub presets: Option<Arc<Path>>,
 }
 
 /// A set of files that compiled.
@@ -39,8 +48,39 @@ pub struct Compiled {
     pub accepted: Vec<Problem>,
     /// Rows of presets that no proxy can carry, a line for each.
     pub not_carried: Vec<String>,
-    /// What was read, so that warnings can quote it.
+    /// What was read, so that warnings can quote it: policies, then presets.
     pub texts: Vec<SourceText>,
+    /// The names of those presets.
+    pub presets: Vec<Arc<str>>,
+}
+
+impl Compiled {
+    /// A place for problems of these texts.
+    pub fn problems(&self) -> Problems<'_> {
+        Problems::with_presets(&self.texts, &self.presets)
+    }
+}
+
+impl Paths {
+    /// All of them, for who only watches.
+    fn all(&self) -> Vec<PathBuf> {
+        let mut all = self.policy.to_vec();
+        if let Some(presets) = &self.presets {
+            all.push(presets.to_path_buf());
+            all.extend(presets::folders(presets).unwrap_or_default());
+        }
+        all
+    }
+}
+
+impl From<Vec<PathBuf>> for Paths {
+    /// Without presets beside those of the program.
+    fn from(policy: Vec<PathBuf>) -> Self {
+        Self {
+            policy: policy.into(),
+            presets: None,
+        }
+    }
 }
 
 impl PolicySource {
@@ -59,7 +99,7 @@ impl PolicySource {
         match self {
             Self::Builtin => Gathered {
                 texts: vec![policy::builtin().0],
-                problems: Vec::new(),
+                ..Gathered::default()
             },
             Self::Files(paths) => files::read(paths),
         }
@@ -87,20 +127,24 @@ fn bug(texts: Vec<SourceText>) -> Rejected {
 
 /// What cannot be read refuses the whole set, together with everything that is wrong in the rest of it.
 fn compile(
-    Gathered { texts, mut problems }: Gathered,
+    Gathered {
+        texts,
+        presets,
+        mut problems,
+    }: Gathered,
     now: Timestamp,
     generation: Generation,
     previous: Option<&Policy>,
 ) -> Result<Compiled, Rejected> {
     if !problems.is_empty() {
-        problems.extend(policy::problems_of_part(&texts));
+        problems.extend(policy::problems_of_part(&texts, &presets));
         return Err(Rejected {
             cause: Cause::Unreadable,
             problems,
             texts,
         });
     }
-    match policy::load(&texts, now, generation, previous) {
+    match policy::load_with(&texts, &presets, now, generation, previous) {
         Ok(Loaded {
             policy,
             warnings,
@@ -112,6 +156,7 @@ fn compile(
             accepted,
             not_carried,
             texts,
+            presets,
         }),
         Err(problems) => Err(Rejected {
             cause: Cause::Invalid,

@@ -304,6 +304,9 @@ pub(super) struct FileArgs {
     /// Policy file, or directory of *.yaml; replaces `policy` of the settings, may be repeated
     #[arg(long, value_name = "PATH")]
     pub(super) policy: Vec<PathBuf>,
+    /// Directory whose FOLDER/NAME.yaml replace or add to the built-in presets, instead of `presets` of the settings
+    #[arg(long, value_name = "DIR")]
+    pub(super) presets: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]

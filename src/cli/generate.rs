@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use crate::kubernetes::probe::Targets;
 use crate::kubernetes::{self, ExplicitPort, File, ProxyPorts, What};
 use crate::policy::document::Document;
-use crate::policy::problem::{Cause, Problems, Rejected, render, summary};
+use crate::policy::problem::{Cause, Rejected, render, summary};
 use crate::settings::{Mode, Settings};
 use crate::source::{Compiled, PolicySource};
 
@@ -67,7 +67,7 @@ fn files(
     targets: &Targets,
     terminal: &mut Terminal,
 ) -> Result<Vec<File>, Rejected> {
-    let mut problems = Problems::new(&compiled.texts);
+    let mut problems = compiled.problems();
     let document = Document::read_noting(&mut problems);
     let inputs = kubernetes::Inputs {
         document: &document,

@@ -5,7 +5,6 @@
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -13,7 +12,7 @@ use crate::app;
 use crate::policy::problem::Rejected;
 use crate::policy::{Policy, SourceText};
 use crate::settings::{self, Inputs, Settings};
-use crate::source::{Compiled, PolicySource};
+use crate::source::{Compiled, Paths, PolicySource};
 
 use super::args::FileArgs;
 
@@ -66,12 +65,17 @@ impl FileArgs {
     }
 
     fn source(&self, settings: &Settings) -> PolicySource {
+        let presets = self.presets.as_ref().or(settings.presets.as_ref());
+        let paths = |policy: &[PathBuf]| Paths {
+            policy: policy.into(),
+            presets: presets.map(|path| path.as_path().into()),
+        };
         if !self.policy.is_empty() {
-            PolicySource::Files(Arc::from(self.policy.as_slice()))
-        } else if self.config.is_none() && settings.policy.iter().all(|path| is_absent(path)) {
+            PolicySource::Files(paths(&self.policy))
+        } else if self.config.is_none() && presets.is_none() && settings.policy.iter().all(|path| is_absent(path)) {
             PolicySource::Builtin
         } else {
-            PolicySource::Files(Arc::from(settings.policy.as_slice()))
+            PolicySource::Files(paths(&settings.policy))
         }
     }
 
@@ -88,7 +92,11 @@ impl FileArgs {
         if paths.is_empty() {
             return rejected;
         }
-        match PolicySource::Files(paths.into()).compile(now) {
+        let paths = Paths {
+            presets: self.presets.as_ref().map(|path| path.as_path().into()),
+            ..paths.into()
+        };
+        match PolicySource::Files(paths).compile(now) {
             Ok(compiled) => with_warnings(rejected, compiled),
             Err(other) => rejected.and(other),
         }

@@ -88,7 +88,7 @@ fn file(pods: &Pods<'_>, jobs: Jobs<'_>, data: &BTreeMap<String, String>, proble
 /// What both pods read: the same policy, the same targets.
 fn data(targets: &Targets, problems: &mut Problems<'_>) -> BTreeMap<String, String> {
     let mut data = BTreeMap::new();
-    for (number, text) in problems.texts().iter().enumerate() {
+    for (number, text) in problems.policies().iter().enumerate() {
         let stem = text.name.rsplit('/').next().unwrap_or_default();
         let stem = stem.trim_end_matches(".yaml").trim_end_matches(".yml");
         let safe = |c: char| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' };

@@ -230,6 +230,10 @@ impl Compiler<'_, '_> {
     /// `label` is what its rules are called by: the preset, or the tag that it stands for.
     fn preset(&mut self, label: &str, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
         let Some(preset) = self.presets.preset(&name.value) else {
+            // It may be what could not be read.
+            if self.problems.is_cut_short() {
+                return;
+            }
             let help = self.presets.help_for(&name.value);
             let message = format!("there is no preset `{}`", name.value);
             self.problems.error(name.at, message).help(help);

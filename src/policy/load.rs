@@ -2,6 +2,8 @@
 //! Must not touch files or clocks; texts and time come in. All problems of all files come out together.
 //! Called by `check`, by every start and by every reload.
 
+use std::sync::Arc;
+
 use jiff::Timestamp;
 
 use super::changes::keep_hits;
@@ -34,7 +36,21 @@ pub fn load(
     generation: Generation,
     previous: Option<&Policy>,
 ) -> Result<Loaded, Vec<Problem>> {
-    let mut problems = Problems::new(texts);
+    load_with(texts, &[], now, generation, previous)
+}
+
+/// The same for a set whose last texts are presets, with a name for each.
+///
+/// # Errors
+/// As for [`load`].
+pub fn load_with(
+    texts: &[SourceText],
+    presets: &[Arc<str>],
+    now: Timestamp,
+    generation: Generation,
+    previous: Option<&Policy>,
+) -> Result<Loaded, Vec<Problem>> {
+    let mut problems = Problems::with_presets(texts, presets);
     let mut document = Document::read_noting(&mut problems);
     // What seems superfluous or open in half a document may be neither.
     if !problems.has_errors() {
@@ -64,11 +80,11 @@ pub fn load(
 
 /// What is wrong in those files of a set that could be read, where others could not: whatever seems to be missing may
 /// stand in the others, and nothing is said about it.
-pub fn problems_of_part(texts: &[SourceText]) -> Vec<Problem> {
+pub fn problems_of_part(texts: &[SourceText], presets: &[Arc<str>]) -> Vec<Problem> {
     if texts.is_empty() {
         return Vec::new();
     }
-    let mut problems = Problems::new(texts);
+    let mut problems = Problems::with_presets(texts, presets);
     problems.cut_short();
     let document = Document::read_noting(&mut problems);
     compile(document, &mut problems);

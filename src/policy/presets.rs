@@ -126,7 +126,9 @@ impl Library {
     pub(super) fn read(problems: &mut Problems<'_>) -> Self {
         let mut own = Vec::new();
         for (file, name, SourceText { text, name: path }) in problems.presets() {
-            let preset = read::file(file, name, text, problems).unwrap_or_else(|| Preset::unreadable(name));
+            let errors = problems.errors();
+            let preset = read::file(file, name, text, problems).filter(|_| problems.errors() == errors);
+            let preset = preset.unwrap_or_else(|| Preset::unreadable(name));
             own.push(Arc::new(Preset {
                 file: Some(Arc::clone(path)),
                 ..preset

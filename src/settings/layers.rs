@@ -91,10 +91,13 @@ impl Values {
 
     /// The paths of everything that is no list.
     fn scalars(&self) -> Vec<String> {
-        let paths = self.names().into_iter().flat_map(|section| {
-            let keys = self.keys_of(section).unwrap_or_default();
-            keys.into_iter().map(move |key| format!("{section}.{key}"))
-        });
+        let paths = self
+            .names()
+            .into_iter()
+            .flat_map(|section| match self.keys_of(section) {
+                Some(keys) => keys.iter().map(|key| format!("{section}.{key}")).collect(),
+                None => vec![section.to_owned()],
+            });
         paths.filter(|path| !self.is_list(path)).collect()
     }
 }

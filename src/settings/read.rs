@@ -31,6 +31,7 @@ impl Reader<'_, '_> {
         let admin = self.read("admin.bind", |written| value::socket(written, 9090));
         let health = self.read("health.bind", |written| value::socket(written, 9091));
         let listeners = listeners::read(self, admin, health);
+        let presets = self.presets();
         let dns = self.dns();
         let timeouts = self.timeouts();
         let limits = self.limits();
@@ -41,6 +42,7 @@ impl Reader<'_, '_> {
             admin: admin?,
             health: health?,
             policy: policy?,
+            presets: presets?,
             dns: dns?,
             timeouts: timeouts?,
             limits: limits?,
@@ -63,6 +65,16 @@ impl Reader<'_, '_> {
         }
         let paths: Vec<_> = items.iter().map(|item| self.path(item)).collect();
         paths.into_iter().collect()
+    }
+
+    /// An inner nothing: there is none. It is written so, as every setting has a value.
+    #[expect(clippy::option_option, reason = "no directory and a wrong one are different things")]
+    fn presets(&mut self) -> Option<Option<PathBuf>> {
+        let directory = self.directory;
+        self.read("presets", |written| {
+            let path = written.text("a path", "write the path of a directory, or \"\" for none")?;
+            Ok((!path.is_empty()).then(|| directory.join(path)))
+        })
     }
 
     fn dns(&mut self) -> Option<Dns> {

@@ -13,6 +13,9 @@ impl fmt::Display for Settings {
             writeln!(f, "listener {listener}")?;
         }
         writeln!(f, "pages    admin on {}, health on {}", self.admin, self.health)?;
+        if let Some(presets) = &self.presets {
+            writeln!(f, "presets  from {}, and built in", presets.display())?;
+        }
         let dns = &self.dns;
         let servers: Vec<_> = dns.servers.iter().map(ToString::to_string).collect();
         let servers = if servers.is_empty() {

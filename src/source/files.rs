@@ -9,22 +9,29 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::{Paths, presets};
 use crate::policy::{Problem, Severity, SourceText, Span};
 
 /// The files of a set, and what kept the others from being read.
 #[derive(Debug, Default)]
 pub(super) struct Gathered {
+    /// Policies, then presets.
     pub(super) texts: Vec<SourceText>,
+    /// The names of those presets.
+    pub(super) presets: Vec<Arc<str>>,
     pub(super) problems: Vec<Problem>,
 }
 
 /// Reads all files that the paths name: files as they are, directories for the files in them that end in `.yaml` or
 /// `.yml`, sorted by name. Entries that begin with a dot are left out (a mounted ConfigMap keeps its versions there),
-/// symbolic links are followed.
-pub(super) fn read(paths: &[PathBuf]) -> Gathered {
+/// symbolic links are followed. Then the presets, by the same rules.
+pub(super) fn read(paths: &Paths) -> Gathered {
     let mut set = Set::default();
-    for path in paths {
+    for path in &*paths.policy {
         set.add_path(path);
+    }
+    if let Some(directory) = &paths.presets {
+        set.add_presets(directory);
     }
     set.read
 }
@@ -68,6 +75,43 @@ impl Set {
             ),
             Ok(files) => files.iter().for_each(|file| self.add_file(file)),
             Err(error) => self.failed(path, &error),
+        }
+    }
+
+    fn add_presets(&mut self, directory: &Path) {
+        let found = match presets::list(directory) {
+            Ok(found) if found.is_empty() => {
+                self.problem(
+                    directory,
+                    "this directory holds no preset",
+                    "a preset is a file FOLDER/NAME.yaml in it, such as aks/core.yaml",
+                );
+                return;
+            }
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let help = "create it, or name another with `presets` in the settings or --presets";
+                return self.problem(directory, "there is no such directory", help);
+            }
+            Err(error) => return self.failed(directory, &error),
+        };
+        for file in found {
+            let Some(name) = presets::name(directory, &file) else {
+                let help =
+                    "a preset is a file FOLDER/NAME.yaml: lower-case letters, digits and `-`, such as aks/core.yaml";
+                self.problem(&file, "this is not the name of a preset", help);
+                continue;
+            };
+            if self.read.presets.contains(&name) {
+                let message = format!("there is a second file for the preset `{name}`");
+                self.problem(&file, &message, "keep one of *.yaml and *.yml");
+                continue;
+            }
+            let before = self.read.texts.len();
+            self.add_file(&file);
+            if self.read.texts.len() > before {
+                self.read.presets.push(name);
+            }
         }
     }
 
@@ -206,7 +250,7 @@ mod tests {
         fs::create_dir(root.path().join("..data")).unwrap();
         fs::write(root.path().join("..data/z.yaml"), "z").unwrap();
         symlink("..data/z.yaml", root.path().join("z.yaml")).unwrap();
-        let read = read(&[root.path().to_owned()]);
+        let read = read(&vec![root.path().to_owned()].into());
         assert!(read.problems.is_empty(), "{:?}", read.problems);
         let texts: Vec<_> = read.texts.iter().map(|text| &*text.text).collect();
         assert_eq!(texts, ["a.yml", "b.yaml", "z"]);
@@ -231,7 +275,7 @@ mod tests {
             "again.yaml",
             "dangling.yaml",
         ];
-        let read = read(&names.map(path));
+        let read = read(&Paths::from(names.map(path).to_vec()));
         assert_eq!(read.texts.len(), 2, "what can be read is there, and what is quoted");
         let shown = crate::policy::render(&read.problems, &read.texts, false);
         assert!(shown.contains("latin1.yaml:2:6\n"), "{shown}");
@@ -262,7 +306,7 @@ mod tests {
         for name in ["a.yaml", "b.yaml"] {
             fs::write(root.path().join(name), "#".repeat(half)).unwrap();
         }
-        let rejected = read(&[root.path().to_owned()]);
+        let rejected = read(&vec![root.path().to_owned()].into());
         assert_eq!(rejected.problems.len(), 1);
         assert!(rejected.problems[0].file.ends_with("b.yaml"));
 
@@ -270,7 +314,7 @@ mod tests {
         for number in 0..MAX_FILES + 5 {
             fs::write(many.path().join(format!("{number:04}.yaml")), "allow: []\n").unwrap();
         }
-        let rejected = read(&[many.path().to_owned()]);
+        let rejected = read(&vec![many.path().to_owned()].into());
         assert_eq!(rejected.problems.len(), 1, "said once");
         assert_eq!(rejected.problems[0].message, TOO_MANY_FILES);
     }

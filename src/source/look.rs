@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::files;
+use super::{Paths, files, presets};
 
 /// What a set of paths looked like at one moment. Equal looks mean equal content, unless a file changed so shortly
 /// before that the file system's clock cannot tell: see [`Look::is_settled`].
@@ -31,15 +31,20 @@ enum Found {
 }
 
 impl Look {
-    pub(super) fn at(paths: &[PathBuf]) -> Self {
+    pub(super) fn at(paths: &Paths) -> Self {
         let mut found = Vec::new();
-        for path in paths {
-            match files::list(path) {
+        let policies = paths.policy.iter().map(|path| (path.clone(), files::list(path)));
+        let own = paths
+            .presets
+            .iter()
+            .map(|path| (path.to_path_buf(), presets::list(path)));
+        for (path, listed) in policies.chain(own) {
+            match listed {
                 Ok(files) => found.extend(files.into_iter().map(|file| {
                     let state = Found::at(&file);
                     (file, state)
                 })),
-                Err(error) => found.push((path.clone(), Found::Failed(error.kind()))),
+                Err(error) => found.push((path, Found::Failed(error.kind()))),
             }
         }
         Self { found }
@@ -95,7 +100,7 @@ mod tests {
         }
         symlink("..v1", path("..data")).unwrap();
         symlink("..data/policy.yaml", path("policy.yaml")).unwrap();
-        let look = || Look::at(&[root.path().to_owned()]);
+        let look = || Look::at(&vec![root.path().to_owned()].into());
 
         let mut last = look();
         assert_eq!(look(), last, "nothing has changed");
@@ -126,7 +131,7 @@ mod tests {
         let root = TempDir::new().unwrap();
         let path = root.path().join("policy.yaml");
         fs::write(&path, "allow: []\n").unwrap();
-        let look = Look::at(&[path]);
+        let look = Look::at(&vec![path].into());
         let now = SystemTime::now();
         assert!(!look.is_settled(now));
         assert!(

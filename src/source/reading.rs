@@ -4,13 +4,12 @@
 
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::resume_unwind;
-use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
+use super::Paths;
 use super::files::{self, Gathered};
 use super::look::Look;
 use crate::policy::{Problem, SourceText};
@@ -20,7 +19,7 @@ use crate::policy::{Problem, SourceText};
 pub(super) struct Fingerprint(u64);
 
 /// Reads until a set has held still, so that no half-written file and no half-swapped directory is judged.
-pub(super) async fn read_stable(paths: &Arc<[PathBuf]>) -> (Look, Gathered) {
+pub(super) async fn read_stable(paths: &Paths) -> (Look, Gathered) {
     loop {
         let read = {
             let paths = paths.clone();
@@ -34,7 +33,7 @@ pub(super) async fn read_stable(paths: &Arc<[PathBuf]>) -> (Look, Gathered) {
     }
 }
 
-pub(super) async fn look(paths: &Arc<[PathBuf]>) -> Look {
+pub(super) async fn look(paths: &Paths) -> Look {
     let paths = paths.clone();
     blocking(move || Look::at(&paths)).await
 }

@@ -123,7 +123,7 @@ impl Watch {
     fn hint(&self, said: Option<&str>) -> Hint {
         let hint = match &self.source {
             PolicySource::Builtin => Hint::around(&[]),
-            PolicySource::Files(paths) => Hint::around(paths),
+            PolicySource::Files(paths) => Hint::around(&paths.all()),
         };
         if let Some(why) = hint.missing().filter(|why| Some(*why) != said) {
             warn!(

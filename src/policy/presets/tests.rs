@@ -168,6 +168,87 @@ fn where_a_destination_differs_it_is_narrower() {
     );
 }
 
+/// A file replaces a preset whole or adds one, and its problems come with those of the policies.
+#[test]
+fn files_replace_and_add_presets() {
+    const POLICY: &str = "workloads: {nodes: {cidrs: [10.224.0.0/16]}}
+allow:
+  - {preset: aks/gpu, from: [nodes]}
+  - {preset: team/web, from: [nodes], with: {shop: www}}
+";
+    const GPU: &str = "about: drivers from a mirror
+for: nodes
+source: https://wiki.example.com/mirror
+rows:
+  - {id: mirror, clouds: [public], to: mirror.example.net, level: required, purpose: drivers}
+";
+    const WEB: &str = "about: the shop
+for: workloads
+source: https://wiki.example.com/shop
+date: 2026-11
+rows:
+  - {id: shop, clouds: [public], to: \"{shop}.example.com\", level: required, purpose: the shop}
+  - {id: stock, clouds: [public], to: \"tls://stock.example.com:8443\", level: ignorable, purpose: never opened}
+";
+    let loaded = load(POLICY, &[("aks/gpu", GPU), ("team/web", WEB)]).unwrap();
+    let names: Vec<_> = loaded.policy.rules().iter().map(|rule| &*rule.name).collect();
+    assert_eq!(names, ["aks/gpu: mirror", "team/web: shop"]);
+    assert_eq!(loaded.policy.rules()[1].to[0].to_string(), "www.example.com");
+    let files: Vec<_> = loaded.policy.files().iter().map(|file| &**file).collect();
+    assert_eq!(files, ["policy.yaml"], "those to whom a line is added");
+    let host = crate::name::HostName::parse(b"mirror.example.net").unwrap();
+    assert_eq!(
+        loaded.policy.needs().of(&host, crate::name::Port::HTTPS),
+        ["aks/gpu".into()]
+    );
+
+    let fingerprint = |presets: &[(&str, &str)]| load("allow: []\n", presets).unwrap().policy.fingerprint();
+    let all = [
+        fingerprint(&[]),
+        fingerprint(&[("aks/gpu", GPU)]),
+        fingerprint(&[("aks/gpx", GPU)]),
+        fingerprint(&[("aks/gpu", WEB)]),
+        fingerprint(&[("aks/gpu", GPU), ("team/web", WEB)]),
+    ];
+    assert_eq!(all.iter().collect::<BTreeSet<_>>().len(), all.len());
+
+    let refused = |presets: &[(&str, &str)]| load(POLICY, presets).unwrap_err();
+    let missing = refused(&[("aks/gpu", GPU)]);
+    assert!(missing.contains("there is no preset `team/web`"), "{missing}");
+    let broken = refused(&[
+        ("aks/gpu", &GPU.replace("required", "requierd")),
+        ("team/web", &WEB.replace("{shop}.example.com", "*")),
+        ("team/more", "about: nothing else\n"),
+        ("team/twice", &WEB.replace("id: stock", "id: shop")),
+    ]);
+    for said in [
+        "aks/gpu.yaml:5:67\n",
+        "did you mean `required`?",
+        "team/web.yaml:6:38\n",
+        "`*` would allow every name",
+        "the preset has no `for`",
+        "the preset has no `rows`",
+        "a second row is called `shop`",
+        "6 errors",
+    ] {
+        assert!(broken.contains(said), "{said} in\n{broken}");
+    }
+}
+
+fn load(policy: &str, presets: &[(&str, &str)]) -> Result<crate::policy::Loaded, String> {
+    let text = |name: &str, text: &str| SourceText {
+        name: name.into(),
+        text: text.into(),
+    };
+    let policies = std::iter::once(text("policy.yaml", policy));
+    let own = presets.iter().map(|(name, own)| text(&format!("{name}.yaml"), own));
+    let texts: Vec<_> = policies.chain(own).collect();
+    let names: Vec<Text> = presets.iter().map(|(name, _)| (*name).into()).collect();
+    let now = "2026-11-20T12:00:00Z".parse().unwrap();
+    crate::policy::load_with(&texts, &names, now, crate::policy::Generation(1), None)
+        .map_err(|problems| crate::policy::render(&problems, &texts, false))
+}
+
 fn reference() -> Reference {
     serde_saphyr::from_str(include_str!("../../../tests/corpus/azure/aks-outbound.yaml")).unwrap()
 }
