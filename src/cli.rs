@@ -13,6 +13,7 @@ mod init;
 mod inputs;
 mod logs;
 mod output;
+mod presets;
 #[cfg(test)]
 mod readme;
 mod replay;
@@ -51,6 +52,7 @@ pub fn main() -> ExitCode {
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
         Command::Export(args) => export::export_rules(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
+        Command::Presets(args) => presets::presets(&args, &mut terminal),
         Command::Verify(args) => verify::verify(&args, &mut terminal),
         Command::Init(args) => init::run(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),

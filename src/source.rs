@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 
+use crate::policy::presets::Library;
 use crate::policy::problem::{Cause, Problems, Rejected};
 use crate::policy::{self, Generation, Loaded, Policy, Problem, Severity, SourceText};
 use crate::state::State;
@@ -104,6 +105,31 @@ impl PolicySource {
             Self::Files(paths) => files::read(paths),
         }
     }
+}
+
+/// The presets of the program, and those of a directory, for who shows them without a policy.
+pub fn library(directory: Option<&Path>) -> Result<Library, Rejected> {
+    let paths = Paths {
+        policy: Arc::default(),
+        presets: directory.map(Into::into),
+    };
+    let Gathered {
+        texts,
+        presets,
+        problems,
+    } = files::read(&paths);
+    let read = Library::of(&texts, &presets);
+    let (cause, found) = match read {
+        Ok(library) if problems.is_empty() => return Ok(library),
+        Ok(_) => (Cause::Unreadable, Vec::new()),
+        Err(found) if problems.is_empty() => (Cause::Invalid, found),
+        Err(found) => (Cause::Unreadable, found),
+    };
+    Err(Rejected {
+        cause,
+        problems: problems.into_iter().chain(found).collect(),
+        texts,
+    })
 }
 
 /// The compiler panicked: our mistake, but it must be said to the one who waits for these files.

@@ -73,6 +73,11 @@ pub(super) enum Command {
                       usage, an unreadable log, a log without a record, an invalid policy."
     )]
     Replay(ReplayArgs),
+    /// List the maintained lists of destinations, or expand one of them
+    #[command(
+        after_help = "Exit codes: 0 shown; 1 invalid settings, policy or presets; 2 wrong usage, unreadable input, no such preset."
+    )]
+    Presets(Box<super::presets::PresetsArgs>),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

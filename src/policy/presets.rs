@@ -14,7 +14,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::document::{Cloud, Text};
-use super::problem::{Problems, SourceText};
+use super::problem::{Problem, Problems, SourceText};
 use super::yaml::typed;
 
 pub use builtin::builtin;
@@ -135,6 +135,19 @@ impl Library {
             }));
         }
         Self { own }
+    }
+
+    /// Those of the program, and these texts with a name for each.
+    ///
+    /// # Errors
+    /// Every problem of every text.
+    pub fn of(texts: &[SourceText], names: &[Text]) -> Result<Self, Vec<Problem>> {
+        let mut problems = Problems::with_presets(texts, names);
+        let library = Self::read(&mut problems);
+        if problems.has_errors() {
+            return Err(problems.into_sorted());
+        }
+        Ok(library)
     }
 
     /// A preset by its name.

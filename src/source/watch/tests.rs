@@ -11,6 +11,7 @@ use tempfile::TempDir;
 use tokio::sync::mpsc;
 use tokio::time::timeout;
 
+use super::super::Paths;
 use super::*;
 
 #[tokio::test]
@@ -33,6 +34,34 @@ async fn a_directory_gains_and_loses_files() {
     fs::remove_file(lab.root().join("teams/a.yaml")).unwrap();
     assert_eq!(lab.outcome().await, Outcome::Accepted(Generation(3)));
     assert_eq!(lab.allowed(), ["b.example.test"]);
+}
+
+/// A preset that changes is a new policy, and one that breaks keeps the old one in force.
+#[tokio::test]
+async fn presets_are_watched_with_the_policy() {
+    let preset = |host: &str| {
+        format!(
+            "about: the shop\nfor: workloads\nsource: https://wiki.example.test\nrows:\n  - {{id: web, clouds: [public], \
+             to: {host}, level: required, purpose: the shop}}\n"
+        )
+    };
+    let mut lab = Lab::start(|root| {
+        fs::create_dir_all(root.join("presets/team")).unwrap();
+        write(&root.join("presets/team/shop.yaml"), &preset("a.example.test"));
+        write(&root.join("policy.yaml"), "allow: [{preset: team/shop}]\n");
+    });
+    assert_eq!(lab.destination(), "a.example.test");
+    let shop = lab.root().join("presets/team/shop.yaml");
+    write(&shop, &preset("b.example.test"));
+    assert_eq!(lab.outcome().await, Outcome::Accepted(Generation(2)));
+    assert_eq!(lab.destination(), "b.example.test");
+    write(&shop, &preset("\"*\""));
+    assert_eq!(lab.outcome().await, Outcome::Refused(Cause::Invalid));
+    assert_eq!(lab.destination(), "b.example.test");
+    assert!(lab.state.refused().unwrap().problems.contains("team/shop.yaml:5:"));
+    fs::create_dir(lab.root().join("presets/more")).unwrap();
+    fs::rename(&shop, lab.root().join("presets/more/shop.yaml")).unwrap();
+    assert_eq!(lab.outcome().await, Outcome::Refused(Cause::Invalid));
 }
 
 /// J07: the link swap of a mounted ConfigMap.
@@ -168,7 +197,11 @@ impl Lab {
         make(directory.path());
         let places = ["policy.yaml", "teams"].map(|name| directory.path().join(name));
         let paths: Vec<_> = places.into_iter().filter(|path| path.exists()).collect();
-        let source = PolicySource::Files(paths.into());
+        let presets = directory.path().join("presets");
+        let source = PolicySource::Files(Paths {
+            presets: presets.exists().then(|| presets.into()),
+            ..paths.into()
+        });
         let compiled = source
             .compile(clock())
             .unwrap_or_else(|rejected| panic!("{}", rejected.render(false)));
@@ -203,6 +236,11 @@ impl Lab {
             .await
             .expect("nothing was loaded")
             .unwrap()
+    }
+
+    /// Of the only rule.
+    fn destination(&self) -> String {
+        self.state.policy().rules()[0].to[0].to_string()
     }
 
     fn allowed(&self) -> Vec<String> {
