@@ -8,15 +8,16 @@ use jiff::Timestamp;
 use proptest::prelude::*;
 
 use super::{enforce, expected, gate};
-use crate::name::Host;
+use crate::name::{Host, HostName};
 use crate::policy::compiled::Mode;
-use crate::policy::rule::Effect;
-use crate::policy::{Action, Ask, Decision, Reason};
+use crate::policy::rule::{Effect, SniCheck};
+use crate::policy::{Action, Ask, Decision, Reason, Seen};
 
 use model::Model;
-use world::{Described, World, ask, denying, moment, rule, source, world};
+use world::{Described, World, address, ask, denying, moment, ordered, ranges, rule, source, world};
 
 mod model;
+mod walk;
 mod world;
 
 proptest! {
@@ -43,6 +44,19 @@ proptest! {
     }
 
     #[test]
+    fn the_gate_agrees_with_a_slow_model_on_ranges(world in ranges(), source in source(), ask in ask(), to in address(), now in moment()) {
+        let model = Model { world: &world, source: &source, now };
+        let name = HostName::parse(b"a.host.test").unwrap();
+        let ask = Ask { host: Host::Name(name), address: Some(to), ..ask };
+        let decision = enforce(&world.policy(), now, &source, &ask);
+        let (allowed, reasons) = model.verdict(&ask, false);
+        prop_assert_eq!(decision.is_allowed(), allowed.is_some(), "{:?} but {:?}", &decision, &reasons);
+        if allowed.is_none() {
+            prop_assert!(reasons.contains(&decision.reason), "{:?} but {:?}", &decision, &reasons);
+        }
+    }
+
+    #[test]
     fn deny_beats_allow(world in world(), source in source(), ask in ask(), now in moment()) {
         let mut world = World { mode: Mode::Enforce, ..world };
         world.rules.push(Described { effect: Effect::Deny, to: vec![denying(&ask.host)], ..Described::default() });
@@ -57,6 +71,47 @@ proptest! {
         wider.rules.push(Described { effect: Effect::Allow, ..more });
         let after = gate(&wider.policy(), now, &source, &ask);
         prop_assert!(after.is_allowed() || !before.is_allowed(), "{:?} became {:?}", before, after);
+    }
+
+    #[test]
+    fn one_more_allow_rule_in_a_collection_closes_nothing(
+        world in world(), more in rule(), place in any::<prop::sample::Index>(), source in source(), ask in ask(), now in moment(),
+    ) {
+        let before = gate(&world.policy(), now, &source, &ask);
+        let mut wider = world;
+        let place = place.index(wider.ordered.len() + 1);
+        wider.ordered.insert(place, Described { effect: Effect::Allow, ..more });
+        let after = gate(&wider.policy(), now, &source, &ask);
+        prop_assert!(after.is_allowed() || !before.is_allowed(), "{:?} became {:?}", before, after);
+    }
+
+    #[test]
+    fn behind_the_first_match_nothing_counts(world in world(), more in prop::collection::vec(ordered(), 0..6), source in source(), ask in ask(), now in moment()) {
+        // A listed name may well be allowed further behind.
+        let mut world = world;
+        for rule in world.ordered.iter_mut().filter(|rule| rule.sni == SniCheck::Listed) {
+            rule.sni = SniCheck::Strict;
+        }
+        let before = enforce(&world.policy(), now, &source, &ask);
+        let place = before.rule.map_or(usize::MAX, |rule| rule.0 as usize);
+        let decided = ask.seen != Seen::Nothing && (before.is_allowed() || before.reason == Reason::DenyRule);
+        if decided && place < world.ordered.len() {
+            let mut other = world;
+            other.ordered.truncate(place + 1);
+            other.ordered.extend(more);
+            other.rules.retain(|rule| rule.effect == Effect::Deny);
+            let after = enforce(&other.policy(), now, &source, &ask);
+            prop_assert_eq!((before.action, before.rule), (after.action, after.rule));
+        }
+    }
+
+    #[test]
+    fn nothing_that_is_seen_opens_what_was_refused_unseen(world in world(), source in source(), ask in ask(), now in moment()) {
+        let policy = world.policy();
+        let unseen = ask.clone().seeing(Seen::Nothing);
+        if enforce(&policy, now, &source, &ask).is_allowed() {
+            prop_assert!(enforce(&policy, now, &source, &unseen).is_allowed());
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use jiff::Timestamp;
 
+use super::walk::Walked;
 use super::world::{Described, World};
 use crate::address::{AddressClass, classify, classify_net};
 use crate::name::Host;
@@ -55,8 +56,25 @@ impl Model<'_> {
 
     /// What must be seen, or the reasons that may be given.
     pub(super) fn verdict(&self, ask: &Ask, trial: bool) -> (Option<Inspect>, Vec<Reason>) {
-        let rules: Vec<Rule> = self.world.rules.iter().map(Described::rule).collect();
-        let mut looks = Vec::new();
+        let exists = |rule: &Rule| rule.until.is_none_or(|until| self.now < until);
+        let existing =
+            |rules: &[Described]| -> Vec<Rule> { rules.iter().map(Described::rule).filter(exists).collect() };
+        let (ordered, rules) = (existing(&self.world.ordered), existing(&self.world.rules));
+        for rule in rules.iter().filter(|rule| rule.effect == Effect::Deny) {
+            for destination in &rule.to {
+                let hit = covers(&destination.host, &ask.host)
+                    || dialled(ask).is_some_and(|address| in_range(&destination.host, address));
+                if hit && self.is_from(rule) && destination.ports.contains(&ask.port.number()) {
+                    return (None, vec![Reason::DenyRule]);
+                }
+            }
+        }
+        let (mut looks, failed) = match self.walk(&ordered, ask, trial) {
+            Walked::Denied => return (None, vec![Reason::DenyRule]),
+            // The reasons are not asked for.
+            Walked::Allowed(inspect) => return (Some(inspect), Vec::new()),
+            Walked::On(looks, failed) => (looks, failed),
+        };
         let mut failures = vec![(
             0,
             match ask.host {
@@ -64,18 +82,10 @@ impl Model<'_> {
                 Host::Address(_) => Reason::IpLiteral,
             },
         )];
-        for rule in rules
-            .iter()
-            .filter(|rule| rule.until.is_none_or(|until| self.now < until))
-        {
+        failures.extend(failed);
+        for rule in rules.iter().filter(|rule| rule.effect == Effect::Allow) {
             for destination in &rule.to {
-                if rule.effect == Effect::Deny {
-                    let hit = covers(&destination.host, &ask.host)
-                        || dialled(ask).is_some_and(|address| in_range(&destination.host, address));
-                    if hit && self.is_from(rule) && destination.ports.contains(&ask.port.number()) {
-                        return (None, vec![Reason::DenyRule]);
-                    }
-                } else if covers(&destination.host, &ask.host) && (trial || !rule.report) {
+                if covers(&destination.host, &ask.host) && (trial || !rule.report) {
                     match self.allows(rule, destination, ask, trial) {
                         Ok(look) => looks.push(look),
                         Err(failure) => failures.push(failure),
@@ -96,7 +106,13 @@ impl Model<'_> {
         }
     }
 
-    fn allows(&self, rule: &Rule, to: &Destination, ask: &Ask, trial: bool) -> Result<Inspect, (u8, Reason)> {
+    pub(super) fn allows(
+        &self,
+        rule: &Rule,
+        to: &Destination,
+        ask: &Ask,
+        trial: bool,
+    ) -> Result<Inspect, (u8, Reason)> {
         if !self.is_from(rule) {
             return Err((1, Reason::NoRuleForSource));
         }
@@ -164,7 +180,7 @@ impl Model<'_> {
         closed.filter(|range| range.contains(&address)).copied().collect()
     }
 
-    fn is_from(&self, rule: &Rule) -> bool {
+    pub(super) fn is_from(&self, rule: &Rule) -> bool {
         let From::Any(peers) = &rule.from else { return true };
         let address = self.source.address;
         let narrow = |range: &str| range.parse::<IpNet>().unwrap().contains(&address);
@@ -187,14 +203,14 @@ fn reasons(failures: Vec<(u8, Reason)>) -> Vec<Reason> {
     of_them.map(|(_, reason)| reason).collect()
 }
 
-fn dialled(ask: &Ask) -> Option<IpAddr> {
+pub(super) fn dialled(ask: &Ask) -> Option<IpAddr> {
     ask.address.or(match ask.host {
         Host::Address(address) => Some(address),
         Host::Name(_) => None,
     })
 }
 
-fn covers(written: &HostMatch, host: &Host) -> bool {
+pub(super) fn covers(written: &HostMatch, host: &Host) -> bool {
     match (written, host) {
         (HostMatch::Cidr(range), Host::Address(address)) => range.contains(address),
         (HostMatch::Name(pattern), Host::Name(name)) => matches(&pattern.to_string(), name.as_str()),
@@ -202,7 +218,7 @@ fn covers(written: &HostMatch, host: &Host) -> bool {
     }
 }
 
-fn in_range(written: &HostMatch, address: IpAddr) -> bool {
+pub(super) fn in_range(written: &HostMatch, address: IpAddr) -> bool {
     matches!(written, HostMatch::Cidr(range) if range.contains(&address))
 }
 

@@ -14,12 +14,14 @@ use crate::name::{Host, HostName, Port};
 use crate::policy::compiled::{Mode, Parts, Policy, Workload};
 use crate::policy::fixture::{allow, deny};
 use crate::policy::problem::{At, Place};
-use crate::policy::rule::{Effect, From, Generation, Peer, Rule, SniCheck};
+use crate::policy::rule::{CollectionKind, CollectionRef, Effect, From, Generation, Peer, Rule, SniCheck};
 use crate::policy::{Ask, Seen, Source};
 
 /// A policy that can be taken apart again.
 #[derive(Clone, Debug)]
 pub(super) struct World {
+    /// Of collections, in the order of evaluation; each in one of its own.
+    pub(super) ordered: Vec<Described>,
     pub(super) rules: Vec<Described>,
     pub(super) mode: Mode,
     pub(super) closed: Vec<IpNet>,
@@ -88,8 +90,13 @@ impl Described {
 
 impl World {
     pub(super) fn policy(&self) -> Policy {
+        let place = |(place, rule): (u16, &Described)| Rule {
+            collection: Some(in_collection(place)),
+            ..rule.rule()
+        };
+        let ordered = (0..).zip(&self.ordered).map(place);
         let parts = Parts {
-            rules: self.rules.iter().map(Described::rule).collect(),
+            rules: ordered.chain(self.rules.iter().map(Described::rule)).collect(),
             workloads: vec![
                 workload("own", &[]),
                 workload("wide", &["10.0.0.0/8"]),
@@ -101,6 +108,15 @@ impl World {
         };
         Policy::new(parts, Generation(1))
     }
+}
+
+fn in_collection(place: u16) -> Arc<CollectionRef> {
+    Arc::new(CollectionRef {
+        name: place.to_string().into(),
+        group: None,
+        kind: CollectionKind::Network,
+        priority: 100 + place,
+    })
 }
 
 fn workload(name: &str, cidrs: &[&str]) -> Workload {
@@ -130,7 +146,44 @@ pub(super) fn world() -> impl Strategy<Value = World> {
     ];
     let closed = subsequence(vec!["10.244.0.0/16", "93.184.0.0/16", "2600:2::/32"], 0..=2);
     let closed = closed.prop_map(|closed| closed.iter().map(|range| range.parse().unwrap()).collect());
-    (prop::collection::vec(rule(), 0..12), mode, closed).prop_map(|(rules, mode, closed)| World { rules, mode, closed })
+    // Half of all policies have no collections; in the others most of what is said stands in them.
+    let plain = prop::collection::vec(rule(), 0..12).prop_map(|rules| (Vec::new(), rules));
+    let both = (
+        prop::collection::vec(ordered(), 0..10),
+        prop::collection::vec(rule(), 0..4),
+    );
+    (prop_oneof![plain, both], mode, closed).prop_map(|((ordered, rules), mode, closed)| World {
+        ordered,
+        rules,
+        mode,
+        closed,
+    })
+}
+
+/// Collections that speak of addresses, before a rule that opens a name to many of them.
+pub(super) fn ranges() -> impl Strategy<Value = World> {
+    let range = prop_oneof![3 => range(), 1 => select(vec!["127.0.0.0/8", "10.1.2.0/24", "93.1.0.0/16"]).prop_map(str::to_owned)];
+    let rule = (ordered(), range, port()).prop_map(|(rule, range, port)| Described {
+        to: vec![format!("tcp://{range}:{port}")],
+        ..rule
+    });
+    (prop::collection::vec(rule, 0..6), world()).prop_map(|(ordered, world)| World {
+        ordered,
+        rules: vec![Described {
+            to: vec!["tcp://a.host.test:1-65535".to_owned()],
+            addresses: vec!["10.0.0.0/8", "127.0.0.0/8"],
+            ..Described::default()
+        }],
+        ..world
+    })
+}
+
+/// A rule of a collection: as many close as open.
+pub(super) fn ordered() -> impl Strategy<Value = Described> {
+    (rule(), any::<bool>()).prop_map(|(rule, closes)| Described {
+        effect: if closes { Effect::Deny } else { Effect::Allow },
+        ..rule
+    })
 }
 
 pub(super) fn rule() -> impl Strategy<Value = Described> {
@@ -186,9 +239,21 @@ fn destination() -> impl Strategy<Value = String> {
     let name = name.prop_map(|name| format!("{name}.host.test"));
     // Most rules meet most asks, or too few of them would get far.
     let name = prop_oneof![1 => name, 1 => Just("a.host.test".to_owned())];
-    let port = select(vec!["80", "443", "443", "443", "440-450", "1-65535"]);
+    let (port, range) = (port(), range());
     let scheme = select(vec!["https", "tls", "tls", "http", "tcp"]);
-    let range = select(vec![
+    prop_oneof![
+        4 => (scheme, name, port.clone()).prop_map(|(scheme, name, port)| format!("{scheme}://{name}:{port}")),
+        1 => (range, port).prop_map(|(range, port)| format!("tcp://{range}:{port}")),
+        1 => Just("http://db.svc".to_owned()),
+    ]
+}
+
+fn port() -> impl Strategy<Value = &'static str> + Clone {
+    select(vec!["80", "443", "443", "443", "440-450", "1-65535"])
+}
+
+fn range() -> impl Strategy<Value = String> {
+    let ranges = vec![
         "93.184.216.0/24",
         "93.0.0.0/8",
         "10.0.0.0/8",
@@ -197,12 +262,8 @@ fn destination() -> impl Strategy<Value = String> {
         "0.0.0.0/0",
         "[2600::/16]",
         "[::/0]",
-    ]);
-    prop_oneof![
-        4 => (scheme, name, port.clone()).prop_map(|(scheme, name, port)| format!("{scheme}://{name}:{port}")),
-        1 => (range, port).prop_map(|(range, port)| format!("tcp://{range}:{port}")),
-        1 => Just("http://db.svc".to_owned()),
-    ]
+    ];
+    select(ranges).prop_map(str::to_owned)
 }
 
 fn name() -> impl Strategy<Value = HostName> {
@@ -219,7 +280,7 @@ fn name() -> impl Strategy<Value = HostName> {
     text.prop_map(|text| HostName::parse(text.as_bytes()).unwrap())
 }
 
-fn address() -> impl Strategy<Value = IpAddr> {
+pub(super) fn address() -> impl Strategy<Value = IpAddr> {
     let addresses = [
         "93.184.216.34",
         "93.1.1.1",
