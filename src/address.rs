@@ -51,6 +51,12 @@ pub fn never_within(net: IpNet) -> Option<(IpNet, &'static str)> {
     None
 }
 
+/// Every range that is not ordinary public unicast. They lie in each other or apart.
+pub fn special_ranges() -> impl Iterator<Item = IpNet> {
+    let v4 = V4.iter().map(|(range, _)| IpNet::V4(*range));
+    v4.chain(V6.iter().map(|(range, _)| IpNet::V6(*range)))
+}
+
 /// The IPv4 address that a NAT64 gateway reads out of an address (RFC 6052, the well-known prefix); any other address
 /// unchanged.
 pub fn translated(address: IpAddr) -> IpAddr {

@@ -6,6 +6,7 @@ mod args;
 mod audit;
 mod azure_file;
 mod check;
+mod diff;
 mod explain;
 mod export;
 mod generate;
@@ -57,6 +58,7 @@ pub fn main() -> ExitCode {
         Command::Init(args) => init::run(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),
         Command::Replay(args) => replay::replay(&args, &mut terminal),
+        Command::Diff(args) => diff::run(&args, &mut terminal),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Args::command(), env!("CARGO_PKG_NAME"), &mut script);

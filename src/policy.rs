@@ -6,6 +6,7 @@ pub mod ask;
 pub mod changes;
 mod compile;
 pub mod compiled;
+pub mod diff;
 pub mod document;
 pub(crate) mod expect;
 pub mod explain;

@@ -10,6 +10,7 @@ use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::SignedDuration;
 
+use super::diff::DiffArgs;
 use super::export::ExportArgs;
 use super::replay::ReplayArgs;
 use crate::kubernetes::probe::Target;
@@ -78,6 +79,11 @@ pub(super) enum Command {
         after_help = "Exit codes: 0 shown; 1 invalid settings, policy or presets; 2 wrong usage, unreadable input, no such preset."
     )]
     Presets(Box<super::presets::PresetsArgs>),
+    /// Say which requests a new policy answers differently, by rule; exit code 1 if any
+    #[command(
+        after_help = "Exit codes: 0 every request is answered alike; 1 some are not; 2 wrong usage, unreadable or invalid input."
+    )]
+    Diff(DiffArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

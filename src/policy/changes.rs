@@ -144,7 +144,7 @@ fn hash(state: &RandomState, rule: &Rule) -> u64 {
 }
 
 /// Everything that a rule says; not where, and not how often it was asked.
-fn says(rule: &Rule) -> impl Hash + PartialEq + '_ {
+pub(super) fn says(rule: &Rule) -> impl Hash + PartialEq + '_ {
     let Rule {
         name,
         effect,

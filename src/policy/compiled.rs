@@ -190,6 +190,19 @@ impl Policy {
         self.changes.get(passed).copied()
     }
 
+    /// The same with one rule more, the last.
+    pub(super) fn with_last(&self, rule: Rule) -> Self {
+        let parts = Parts {
+            rules: self.parts.rules.iter().cloned().chain([rule]).collect(),
+            workloads: self.parts.workloads.clone(),
+            mode: self.parts.mode,
+            closed: self.parts.closed.clone(),
+            api_server: self.parts.api_server.clone(),
+            ..Parts::default()
+        };
+        Self::new(parts, self.generation)
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
     }

@@ -19,7 +19,7 @@ use ranking::Looks;
 use walk::{Ended, Walk};
 
 #[cfg(test)]
-mod properties;
+pub(super) mod properties;
 mod ranking;
 mod walk;
 

@@ -46,7 +46,7 @@ pub enum CollectionKind {
 }
 
 /// A rule as it runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Rule {
     /// The `name` key, or for an unnamed rule the destination as written; presets put `preset: row-id` here.
     pub name: Arc<str>,

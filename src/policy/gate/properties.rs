@@ -18,7 +18,7 @@ use world::{Described, World, address, ask, denying, moment, ordered, ranges, ru
 
 mod model;
 mod walk;
-mod world;
+pub(in crate::policy) mod world;
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 250, failure_persistence: None, ..ProptestConfig::default() })]

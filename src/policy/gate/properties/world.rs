@@ -19,26 +19,26 @@ use crate::policy::{Ask, Seen, Source};
 
 /// A policy that can be taken apart again.
 #[derive(Clone, Debug)]
-pub(super) struct World {
+pub(in crate::policy) struct World {
     /// Of collections, in the order of evaluation; each in one of its own.
-    pub(super) ordered: Vec<Described>,
-    pub(super) rules: Vec<Described>,
-    pub(super) mode: Mode,
-    pub(super) closed: Vec<IpNet>,
+    pub(in crate::policy) ordered: Vec<Described>,
+    pub(in crate::policy) rules: Vec<Described>,
+    pub(in crate::policy) mode: Mode,
+    pub(in crate::policy) closed: Vec<IpNet>,
 }
 
 /// A rule in a few words.
 #[derive(Clone, Debug)]
-pub(super) struct Described {
-    pub(super) effect: Effect,
-    pub(super) to: Vec<String>,
-    pub(super) from: Option<Vec<&'static str>>,
-    pub(super) until: Option<i64>,
-    pub(super) addresses: Vec<&'static str>,
-    pub(super) sni: SniCheck,
-    pub(super) no_sni: bool,
-    pub(super) ech_outer: bool,
-    pub(super) report: bool,
+pub(in crate::policy) struct Described {
+    pub(in crate::policy) effect: Effect,
+    pub(in crate::policy) to: Vec<String>,
+    pub(in crate::policy) from: Option<Vec<&'static str>>,
+    pub(in crate::policy) until: Option<i64>,
+    pub(in crate::policy) addresses: Vec<&'static str>,
+    pub(in crate::policy) sni: SniCheck,
+    pub(in crate::policy) no_sni: bool,
+    pub(in crate::policy) ech_outer: bool,
+    pub(in crate::policy) report: bool,
 }
 
 impl Default for Described {
@@ -58,7 +58,7 @@ impl Default for Described {
 }
 
 impl Described {
-    pub(super) fn rule(&self) -> Rule {
+    pub(in crate::policy) fn rule(&self) -> Rule {
         // Deny rules have no scheme.
         let bare = |to: &'_ String| match (self.effect, to.split_once("://")) {
             (Effect::Deny, Some((_, bare))) => bare.to_owned(),
@@ -89,7 +89,7 @@ impl Described {
 }
 
 impl World {
-    pub(super) fn policy(&self) -> Policy {
+    pub(in crate::policy) fn policy(&self) -> Policy {
         let place = |(place, rule): (u16, &Described)| Rule {
             collection: Some(in_collection(place)),
             ..rule.rule()
@@ -131,7 +131,7 @@ fn workload(name: &str, cidrs: &[&str]) -> Workload {
     }
 }
 
-pub(super) fn denying(host: &Host) -> String {
+pub(in crate::policy) fn denying(host: &Host) -> String {
     match host {
         Host::Name(name) => name.to_string(),
         Host::Address(IpAddr::V4(_)) => "0.0.0.0/0".to_owned(),
@@ -139,7 +139,7 @@ pub(super) fn denying(host: &Host) -> String {
     }
 }
 
-pub(super) fn world() -> impl Strategy<Value = World> {
+pub(in crate::policy) fn world() -> impl Strategy<Value = World> {
     let mode = prop_oneof![
         3 => Just(Mode::Enforce),
         1 => moment().prop_map(|until| Mode::Report { until }),
@@ -161,7 +161,7 @@ pub(super) fn world() -> impl Strategy<Value = World> {
 }
 
 /// Collections that speak of addresses, before a rule that opens a name to many of them.
-pub(super) fn ranges() -> impl Strategy<Value = World> {
+pub(in crate::policy) fn ranges() -> impl Strategy<Value = World> {
     let range = prop_oneof![3 => range(), 1 => select(vec!["127.0.0.0/8", "10.1.2.0/24", "93.1.0.0/16"]).prop_map(str::to_owned)];
     let rule = (ordered(), range, port()).prop_map(|(rule, range, port)| Described {
         to: vec![format!("tcp://{range}:{port}")],
@@ -179,14 +179,14 @@ pub(super) fn ranges() -> impl Strategy<Value = World> {
 }
 
 /// A rule of a collection: as many close as open.
-pub(super) fn ordered() -> impl Strategy<Value = Described> {
+pub(in crate::policy) fn ordered() -> impl Strategy<Value = Described> {
     (rule(), any::<bool>()).prop_map(|(rule, closes)| Described {
         effect: if closes { Effect::Deny } else { Effect::Allow },
         ..rule
     })
 }
 
-pub(super) fn rule() -> impl Strategy<Value = Described> {
+pub(in crate::policy) fn rule() -> impl Strategy<Value = Described> {
     let effect = prop_oneof![4 => Just(Effect::Allow), 1 => Just(Effect::Deny)];
     let peers = vec!["own", "wide", "narrow", "10.9.0.0/24", "2600::/16"];
     let from = prop_oneof![2 => Just(None), 1 => subsequence(peers, 1..=2).prop_map(Some)];
@@ -280,7 +280,7 @@ fn name() -> impl Strategy<Value = HostName> {
     text.prop_map(|text| HostName::parse(text.as_bytes()).unwrap())
 }
 
-pub(super) fn address() -> impl Strategy<Value = IpAddr> {
+pub(in crate::policy) fn address() -> impl Strategy<Value = IpAddr> {
     let addresses = [
         "93.184.216.34",
         "93.1.1.1",
@@ -294,7 +294,7 @@ pub(super) fn address() -> impl Strategy<Value = IpAddr> {
     select([addresses.as_slice(), more.as_slice()].concat()).prop_map(|address| address.parse().unwrap())
 }
 
-pub(super) fn ask() -> impl Strategy<Value = Ask> {
+pub(in crate::policy) fn ask() -> impl Strategy<Value = Ask> {
     let host = prop_oneof![4 => name().prop_map(Host::Name), 1 => address().prop_map(Host::Address)];
     let port = select(vec![80, 443, 443, 443, 445, 22]).prop_map(|port| Port::new(port).unwrap());
     let hello = (prop::option::weighted(0.8, name()), any::<bool>()).prop_map(|(sni, ech)| Seen::Hello { sni, ech });
@@ -318,7 +318,7 @@ pub(super) fn ask() -> impl Strategy<Value = Ask> {
     })
 }
 
-pub(super) fn source() -> impl Strategy<Value = Source> {
+pub(in crate::policy) fn source() -> impl Strategy<Value = Source> {
     let address = select(vec!["10.9.0.1", "10.9.9.9", "10.1.1.1", "192.0.2.1", "2600:1::9"]);
     let workload = prop::option::weighted(0.3, select(vec!["own", "wide", "gone"]));
     (address, workload).prop_map(|(address, workload)| Source {
@@ -327,6 +327,6 @@ pub(super) fn source() -> impl Strategy<Value = Source> {
     })
 }
 
-pub(super) fn moment() -> impl Strategy<Value = Timestamp> {
+pub(in crate::policy) fn moment() -> impl Strategy<Value = Timestamp> {
     (0..6_i64).prop_map(|second| Timestamp::from_second(second).unwrap())
 }
