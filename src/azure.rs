@@ -6,9 +6,16 @@ pub mod audit;
 pub mod cluster;
 pub mod columns;
 pub mod export;
+pub mod import;
+pub mod input;
 pub mod model;
 pub mod report;
 pub mod resource;
 
-#[allow(dead_code, reason = "the readers of rules land next")]
+mod arm;
+mod classic;
+mod ip_groups;
 mod json;
+mod service_tags;
+mod template;
+mod terraform;

@@ -10,6 +10,7 @@ mod diff;
 mod explain;
 mod export;
 mod generate;
+mod import;
 mod init;
 mod inputs;
 mod logs;
@@ -52,6 +53,7 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::check(&args, &mut terminal),
         Command::Explain(args) => explain::explain_destination(&args, &mut terminal),
         Command::Export(args) => export::export_rules(&args, &mut terminal),
+        Command::Import(args) => import::import_rules(&args, &mut terminal),
         Command::Generate(args) => generate::generate(&args, &mut terminal),
         Command::Presets(args) => presets::presets(&args, &mut terminal),
         Command::Verify(args) => verify::verify(&args, &mut terminal),

@@ -90,6 +90,22 @@ impl PolicySource {
         compile(self.read(), now, Generation(1), None)
     }
 
+    /// Reads everything and compiles nothing: files that say only a part, such as workloads without rules.
+    ///
+    /// # Errors
+    /// Every file that could not be read.
+    pub fn texts(&self) -> Result<Vec<SourceText>, Rejected> {
+        let Gathered { texts, problems, .. } = self.read();
+        if problems.is_empty() {
+            return Ok(texts);
+        }
+        Err(Rejected {
+            cause: Cause::Unreadable,
+            problems,
+            texts,
+        })
+    }
+
     /// Puts the first policy in force. The [`Watch`] goes on from exactly these texts.
     pub fn start(self, compiled: Compiled, now: Timestamp) -> (Arc<State>, Watch) {
         let state = Arc::new(State::new(compiled.policy, now));

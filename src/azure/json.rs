@@ -87,6 +87,12 @@ impl<'j> Node<'j> {
         Self { value, at }
     }
 
+    /// The same, said to be in what another place is in.
+    pub(super) fn with(mut self, at: &Place) -> Self {
+        self.at.inside.clone_from(&at.inside);
+        self
+    }
+
     /// What stands under a key, if this is an object that has it and it is not null.
     pub(super) fn find(&self, key: &str) -> Option<Node<'j>> {
         let Json::Map(entries) = self.value else { return None };
@@ -189,6 +195,27 @@ impl<'j> Node<'j> {
 }
 
 impl<'j> Fields<'j> {
+    /// Adds the properties of an inner object, as if they stood here; what stands in both is an error.
+    pub(super) fn merge(&mut self, inner: Fields<'j>, report: &mut Report) {
+        for (name, node, used) in inner.entries {
+            match self.entries.iter().find(|(other, ..)| other.eq_ignore_ascii_case(name)) {
+                Some((_, twin, _)) if twin.value == node.value => {}
+                Some(_) => {
+                    let message = format!("`{name}` stands in `properties` and beside it, with different values");
+                    report.note(Kind::BadValue, &node.at, message);
+                }
+                None => self.entries.push((name, node, used)),
+            }
+        }
+    }
+
+    /// Says in what the properties are, for people.
+    pub(super) fn place(&mut self, at: &Place) {
+        for (_, node, _) in &mut self.entries {
+            node.at.inside.clone_from(&at.inside);
+        }
+    }
+
     /// The value of a key; null is as good as absent.
     pub(super) fn take(&mut self, key: &str) -> Option<Node<'j>> {
         let entry = self

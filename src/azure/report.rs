@@ -401,6 +401,7 @@ kinds! {
     Nat "nat" Ask "NAT rules, which are about inbound connections; not carried over",
     ThreatIntelligence "threat-intelligence" Ask "threat intelligence that denies; not carried over",
     Idps "idps" Ask "intrusion detection that denies; not carried over",
+    ClusterFacts "cluster-facts" Ask "the policy needs facts about the cluster that no file says",
     ParentPolicy "parent-policy" Ask "a parent policy whose rules were not given; not carried over",
 
     // Import: said, and no more.

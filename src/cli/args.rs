@@ -12,6 +12,7 @@ use jiff::SignedDuration;
 
 use super::diff::DiffArgs;
 use super::export::ExportArgs;
+use super::import::ImportArgs;
 use super::replay::ReplayArgs;
 use crate::kubernetes::probe::Target;
 
@@ -49,6 +50,8 @@ pub(super) enum Command {
     Explain(ExplainArgs),
     /// Write the policy as rules of another firewall
     Export(Box<ExportArgs>),
+    /// Write a policy from the rules of another firewall
+    Import(Box<ImportArgs>),
     /// Write Kubernetes objects from the policy: what makes the proxy the only way out
     Generate(Box<GenerateArgs>),
     /// Prove from inside a locked namespace that there is no other way out

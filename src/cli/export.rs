@@ -101,7 +101,8 @@ pub(super) fn export_rules(args: &ExportArgs, terminal: &mut Terminal) -> Exit {
     Exit::Yes
 }
 
-fn written(path: &Path, text: &str, terminal: &mut Terminal) -> bool {
+/// Writes a file, or says why not.
+pub(super) fn written(path: &Path, text: &str, terminal: &mut Terminal) -> bool {
     let written = fs::write(path, text);
     if let Err(error) = &written {
         terminal.say(&format!("error: {}: {error}", path.display()));
@@ -110,7 +111,7 @@ fn written(path: &Path, text: &str, terminal: &mut Terminal) -> bool {
 }
 
 /// A kind that can be accepted at all.
-fn acceptable(text: &str) -> Result<Kind, String> {
+pub(super) fn acceptable(text: &str) -> Result<Kind, String> {
     let asked = || Kind::ALL.iter().filter(|kind| kind.weight() == Weight::Ask);
     if let Some(kind) = asked().find(|kind| kind.as_str() == text) {
         return Ok(*kind);

@@ -6,7 +6,6 @@
 mod scalar;
 mod syntax;
 pub(crate) mod typed;
-#[allow(dead_code, reason = "its callers are landing one after the other")]
 pub(crate) mod write;
 
 use std::borrow::Cow;

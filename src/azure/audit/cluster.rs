@@ -180,15 +180,6 @@ fn engine(subject: &Subject<'_>) -> Finding {
         None if policy.is_null() => {}
         _ => return subject.unknown(&policy),
     }
-    let dataplane = subject.field("networkProfile.networkDataplane");
-    if dataplane.word().as_deref() == Some("cilium") {
-        // Older outputs name the engine only as the data plane that it is part of.
-        return if policy.is_null() {
-            pass(&dataplane)
-        } else {
-            unknown(format!("{policy} and {dataplane}"), subject.show())
-        };
-    }
     let plugin = subject.field("networkProfile.networkPlugin");
     if plugin.word().as_deref() == Some("none") {
         let seen = format!("{policy}, {plugin}: what the cluster's own CNI enforces, Azure does not know");

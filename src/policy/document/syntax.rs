@@ -121,14 +121,14 @@ fn day_meant(text: &str) -> Option<Date> {
 }
 
 /// The label that was probably meant, if it is one.
-pub(super) fn near_label(text: &str) -> String {
+pub(crate) fn near_label(text: &str) -> String {
     let near = text
         .to_ascii_lowercase()
         .replace(|c: char| !c.is_ascii_alphanumeric(), "-");
     near.trim_matches('-').to_owned()
 }
 
-pub(super) fn is_dns_label(text: &str) -> bool {
+pub(crate) fn is_dns_label(text: &str) -> bool {
     let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit());
     text.len() <= 63
         && edge(text.bytes().next())
