@@ -51,6 +51,11 @@ pub struct Explanation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RuleRef {
     pub name: String,
+    /// The ordered collection that it stands in, and the group of that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub collection_group: Option<String>,
     pub file: String,
     pub line: u32,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -89,7 +94,7 @@ pub fn explain(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> E
         Action::Allow(inspect) => explanation.then = then(inspect),
         Action::Deny => {
             explanation.reported = gate(policy, now, source, ask).is_allowed();
-            explanation.suggestion = suggestion::suggestion_at(policy, Some(now), source, ask);
+            explanation.suggestion = suggestion(policy, now, source, ask);
             explanation.needed_by = need::needs(policy, source, ask, decision.reason);
         }
     }
@@ -165,8 +170,11 @@ const fn then(inspect: Inspect) -> Option<&'static str> {
 
 impl From<&Rule> for RuleRef {
     fn from(rule: &Rule) -> Self {
+        let collection = rule.collection.as_deref();
         Self {
             name: rule.name.to_string(),
+            collection: collection.map(|collection| collection.name.to_string()),
+            collection_group: collection.and_then(|collection| Some(collection.group.as_ref()?.to_string())),
             file: rule.at.file.to_string(),
             line: rule.at.line,
             owner: rule.owner.as_deref().map(str::to_owned),
@@ -177,7 +185,11 @@ impl From<&Rule> for RuleRef {
 
 impl fmt::Display for RuleRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rule {} ({}:{})", self.name, self.file, self.line)
+        write!(f, "rule {}", self.name)?;
+        if let Some(collection) = &self.collection {
+            write!(f, " of collection {collection}")?;
+        }
+        write!(f, " ({}:{})", self.file, self.line)
     }
 }
 
@@ -303,7 +315,7 @@ mod tests {
             let policy = fixture::load(&group.policy);
             for case in &group.cases {
                 let (source, ask) = (case.source(), case.ask());
-                let Some(entry) = suggestion(&policy, &source, &ask) else {
+                let Some(entry) = suggestion(&policy, now(), &source, &ask) else {
                     continue;
                 };
                 let with = group.policy.replacen("allow:\n", &format!("allow:\n  {entry}\n"), 1);

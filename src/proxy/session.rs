@@ -339,13 +339,16 @@ impl Case {
             client,
             detail: detail_line(detail),
             needed_by: record.map_or(&[], |record| &record.needed_by),
-            rule: rule.map(|rule| format!("{} ({})", rule.name, rule.at)),
+            rule: rule.map(|rule| match &rule.collection {
+                Some(collection) => format!("{} of collection {} ({})", rule.name, collection.name, rule.at),
+                None => format!("{} ({})", rule.name, rule.at),
+            }),
             owner: rule.and_then(|rule| rule.owner.as_deref()),
             suggestion: self
                 .ask
                 .as_ref()
                 .filter(|_| policy_said_no)
-                .and_then(|ask| suggestion(&self.policy, &self.connection.source, ask)),
+                .and_then(|ask| suggestion(&self.policy, Timestamp::now(), &self.connection.source, ask)),
             files: self.policy.files().iter().map(AsRef::as_ref).collect(),
         }
     }

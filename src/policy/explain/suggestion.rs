@@ -15,16 +15,13 @@ use crate::policy::gate::{Judge, Verdict, dialled};
 use crate::policy::reason::Reason;
 use crate::policy::rule::Scheme;
 
-/// The entry for an ask that was denied. Deny rules count as if no `until` had passed.
-pub fn suggestion(policy: &Policy, source: &Source, ask: &Ask) -> Option<String> {
-    suggestion_at(policy, None, source, ask)
-}
-
-pub(super) fn suggestion_at(policy: &Policy, now: Option<Timestamp>, source: &Source, ask: &Ask) -> Option<String> {
+/// The entry for an ask that was denied at this moment. It would stand behind every collection, so that it cannot help where
+/// one of them denies.
+pub fn suggestion(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Option<String> {
     let judge = Judge {
         policy,
         source,
-        now,
+        now: Some(now),
         report_rules: true,
     };
     let address = dialled(ask);
@@ -47,7 +44,12 @@ pub(super) fn suggestion_at(policy: &Policy, now: Option<Timestamp>, source: &So
             Some(sni) if ask.host.name() == Some(sni) => {}
             Some(sni) => {
                 let name = Host::Name(sni.clone());
-                if is_denied(&judge, &Ask::new(name.clone(), ask.port)) {
+                // As a listed name is judged: it has shown itself.
+                let seen = Seen::Hello {
+                    sni: Some(sni.clone()),
+                    ech: false,
+                };
+                if is_denied(&judge, &Ask::new(name.clone(), ask.port).seeing(seen)) {
                     return None;
                 }
                 entry.to.push(destination(ask, &name));
@@ -94,9 +96,14 @@ fn from(judge: &Judge<'_>, ask: &Ask) -> Result<Option<String>, Unrecognisable> 
     Ok(others_only.then(|| IpNet::from(source.address).to_string()))
 }
 
+/// Whether a rule that no entry beats denies it. What only reports does not stand in the way of a collection that denies.
 fn is_denied(judge: &Judge<'_>, ask: &Ask) -> bool {
+    let enforcing = Judge {
+        report_rules: false,
+        ..*judge
+    };
     matches!(
-        judge.verdict(ask),
+        enforcing.verdict(ask),
         Verdict::Deny {
             reason: Reason::DenyRule,
             ..
