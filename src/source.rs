@@ -49,6 +49,8 @@ pub struct Compiled {
     pub accepted: Vec<Problem>,
     /// Rows of presets that no proxy can carry, a line for each.
     pub not_carried: Vec<String>,
+    /// What FQDN tags stand for, a line for each.
+    pub tags: Vec<String>,
     /// What was read, so that warnings can quote it: policies, then presets.
     pub texts: Vec<SourceText>,
     /// The names of those presets.
@@ -192,11 +194,13 @@ fn compile(
             warnings,
             accepted,
             not_carried,
+            tags,
         }) => Ok(Compiled {
             policy,
             warnings,
             accepted,
             not_carried,
+            tags,
             texts,
             presets,
         }),

@@ -36,6 +36,9 @@ pub(super) fn check(args: &CheckArgs, terminal: &mut Terminal) -> Exit {
                     "note: no proxy can carry this, the network must let it pass: {row}"
                 ));
             }
+            for tag in &findings.tags {
+                terminal.say(&format!("note: {tag}"));
+            }
             terminal.result(&findings.summary());
         }
         Output::Json => terminal.result(&findings.json(exit)),
@@ -55,6 +58,8 @@ struct Findings {
     rules: usize,
     /// What presets name and no proxy can carry.
     not_carried: Vec<String>,
+    /// What FQDN tags stand for.
+    tags: Vec<String>,
 }
 
 impl Findings {
@@ -66,6 +71,7 @@ impl Findings {
             accepted: compiled.accepted,
             texts: compiled.texts,
             not_carried: compiled.not_carried,
+            tags: compiled.tags,
         }
     }
 
@@ -107,6 +113,7 @@ impl Findings {
             "rules": self.rules,
             "files": self.files(),
             "not_carried": self.not_carried,
+            "tags": self.tags,
             "problems": problem::json(&self.problems, &self.texts),
             "accepted": problem::json(&self.accepted, &self.texts),
         });

@@ -11,7 +11,6 @@ use jiff::Timestamp;
 use crate::azure::export::{Input, Options, export};
 use crate::azure::report::{Kind, Report, Weight};
 use crate::policy::document::Document;
-use crate::policy::problem::Problems;
 use crate::policy::yaml::typed::{listed, nearest};
 use crate::source::PolicySource;
 
@@ -69,7 +68,7 @@ pub(super) fn export_rules(args: &ExportArgs, terminal: &mut Terminal) -> Exit {
         return Exit::Unusable;
     }
     let texts = &given.compiled.texts;
-    let document = Document::read_noting(&mut Problems::new(texts));
+    let document = Document::read_noting(&mut given.compiled.problems());
     let options = Options {
         name: &args.name,
         priority: args.priority,

@@ -33,6 +33,9 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
     if !compiled.warnings.is_empty() {
         terminal.say(&render_each(&compiled.warnings, &compiled.texts, terminal.colour));
     }
+    for tag in &compiled.tags {
+        terminal.say(&format!("note: {tag}"));
+    }
     let effective = settings.clone();
     let is_builtin = source == PolicySource::Builtin;
     let app = match App::bind(settings, source, compiled) {

@@ -2,7 +2,9 @@
 //! Must not judge; it notes what cannot be compiled, such as a preset that lacks a fact.
 //! Called by `load`, also with a document that has errors, so that those of presets come out with the others.
 
-use std::collections::{BTreeSet, HashSet};
+mod preset;
+
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ipnet::IpNet;
@@ -12,14 +14,12 @@ use jiff::{Timestamp, ToSpan};
 
 use super::compiled::{Mode, Parts, Workload};
 use super::document::{
-    self, AllowRule, Checks, Choice, Cluster, Collection, CollectionRules, DenyRule, Document, Identity, Notes, Opens,
-    Text,
+    self, AllowRule, Checks, Cluster, Collection, CollectionRules, DenyRule, Document, Identity, Notes, Opens, Text,
 };
 use super::fingerprint::fingerprint;
-use super::presets::{Facts, Library, MissingFact, Needs, Preset, Row, Unfilled, fqdn_tag};
+use super::presets::{Library, Needs};
 use super::problem::{At, Place, Problems};
 use super::rule::{CollectionRef, Destination, Effect, From, HostMatch, Peer, Position, Rule};
-use super::yaml::typed::{listed, nearest};
 use crate::name::HostPattern;
 
 /// What a document comes to.
@@ -28,6 +28,8 @@ pub(super) struct Compiled {
     pub(super) parts: Parts,
     /// Rows of presets that no proxy can carry: the network around the cluster must let them pass.
     pub(super) not_carried: Vec<String>,
+    /// What FQDN tags stand for, a line for each.
+    pub(super) tags: Vec<String>,
 }
 
 /// Makes the parts of a policy.
@@ -40,6 +42,7 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
         rules: Vec::with_capacity(document.all_allow().count() + document.all_deny().count()),
         collection: None,
         not_carried: Vec::new(),
+        tags: Vec::new(),
         presets: std::mem::take(&mut document.presets),
         problems,
     };
@@ -78,6 +81,7 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
     Compiled {
         parts,
         not_carried: compiler.not_carried,
+        tags: compiler.tags,
     }
 }
 
@@ -99,6 +103,7 @@ struct Compiler<'p, 't> {
     /// The one that rules stand in now.
     collection: Option<Arc<CollectionRef>>,
     not_carried: Vec<String>,
+    tags: Vec<String>,
     presets: Library,
     problems: &'p mut Problems<'t>,
 }
@@ -210,168 +215,6 @@ impl Compiler<'_, '_> {
         ));
     }
 
-    fn tag(&mut self, tag: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
-        match fqdn_tag(&tag.value) {
-            Ok(presets) => {
-                for preset in presets {
-                    let preset = At {
-                        value: Text::from(*preset),
-                        at: tag.at,
-                    };
-                    self.preset(&tag.value, &preset, entry, from, notes, checks);
-                }
-            }
-            Err(bad) => {
-                self.problems.error(tag.at, bad.why).help(bad.help);
-            }
-        }
-    }
-
-    /// `label` is what its rules are called by: the preset, or the tag that it stands for.
-    fn preset(&mut self, label: &str, name: &At<Text>, entry: Place, from: &From, notes: &Notes, checks: &Checks) {
-        let Some(preset) = self.presets.preset(&name.value) else {
-            // It may be what could not be read.
-            if self.problems.is_cut_short() {
-                return;
-            }
-            let help = self.presets.help_for(&name.value);
-            let message = format!("there is no preset `{}`", name.value);
-            self.problems.error(name.at, message).help(help);
-            return;
-        };
-        let choice = checks.rows.clone().unwrap_or_default();
-        let cloud = self.cluster.cloud.map_or_else(Default::default, |cloud| cloud.value);
-        let is_understood = self.check_choice(&preset, name, &choice) && !choice.in_doubt;
-        if preset.rows_for(cloud).next().is_none() && preset.is_readable() && !self.facts_in_doubt {
-            let message = format!("`{}` has no rows for the cloud `{}`", name.value, cloud.as_str());
-            self.problems.error(name.at, message).help(format!(
-                "remove the rule, and write what {} lists for that cloud as rules of your own",
-                preset.source
-            ));
-        }
-        let with = choice.with();
-        let mut missing = HashSet::new();
-        for row in preset.rows_for(cloud).filter(|row| choice.opens(row)) {
-            let facts = Facts {
-                cluster: &self.cluster,
-                with: &with,
-            };
-            match row.expand(&facts) {
-                Some(Ok(expanded)) => {
-                    if self.collection.is_some() && matches!(expanded.to.host, HostMatch::Cidr(_)) {
-                        let message = format!("the row `{}` of `{}` is an address", row.id, name.value);
-                        self.problems
-                            .error(name.at, message)
-                            .label("an application collection speaks of names")
-                            .help("name the preset in `allow`, or leave out that row");
-                    }
-                    let at = self.problems.position(entry);
-                    let mut notes = notes.clone();
-                    notes.reason.get_or_insert_with(|| Arc::from(&*row.purpose));
-                    let mut rule = rule(
-                        Effect::Allow,
-                        format!("{label}: {}", row.id).into(),
-                        at,
-                        from.clone(),
-                        vec![expanded.to],
-                        notes,
-                        checks.clone(),
-                    );
-                    rule.addresses = expanded.addresses;
-                    self.add(rule);
-                }
-                Some(Err(Unfilled::Missing(fact))) if fact.with => {
-                    if is_understood && missing.insert(fact.key.clone()) {
-                        self.refuse_missing_with(name, row, &fact);
-                    }
-                }
-                Some(Err(Unfilled::Missing(_))) if self.facts_in_doubt => {}
-                Some(Err(Unfilled::Missing(fact))) => {
-                    if self.missing.insert(fact.key.clone()) {
-                        let help = self.add_fact(&fact);
-                        let message = format!("`{}` needs `cluster.{}`", name.value, fact.key);
-                        self.problems
-                            .error(name.at, message)
-                            .label(format!("its row `{}`: {}", row.id, row.purpose))
-                            .help(help);
-                    }
-                }
-                Some(Err(Unfilled::Bad(bad))) => {
-                    let message = format!("the row `{}` of `{}` cannot be filled: {}", row.id, name.value, bad.why);
-                    self.problems.error(name.at, message).help(bad.help);
-                }
-                None => self.not_carried.extend(not_carried(&preset, row, &facts)),
-            }
-        }
-    }
-
-    /// Whether `with`, `without` and `also` speak of what the preset has.
-    fn check_choice(&mut self, preset: &Preset, name: &At<Text>, choice: &Choice) -> bool {
-        if !preset.is_readable() {
-            return false;
-        }
-        let errors = self.problems.errors();
-        let needed: BTreeSet<_> = preset.rows.iter().flat_map(Row::needs_with).collect();
-        let needed: Vec<_> = needed.into_iter().collect();
-        for (key, _) in &choice.with {
-            if needed.contains(&&*key.value) {
-                continue;
-            }
-            let help = if needed.is_empty() {
-                "remove `with`: its rows need no more than the facts in `cluster`".to_owned()
-            } else {
-                match nearest(&key.value, &needed) {
-                    Some(near) => format!("did you mean `{near}`?"),
-                    None => format!("its rows need {}", listed(&needed).replace(" or ", " and ")),
-                }
-            };
-            let message = format!("no row of `{}` needs `{}`", name.value, key.value);
-            self.problems.error(key.at, message).help(help);
-        }
-        let ids: Vec<_> = preset.rows.iter().map(|row| &*row.id).collect();
-        for id in choice.without.iter().chain(&choice.also) {
-            if ids.contains(&&*id.value) {
-                continue;
-            }
-            let help = match nearest(&id.value, &ids) {
-                Some(near) => format!("did you mean `{near}`?"),
-                None if ids.len() > FEW => format!("`sluicegate presets show {}` lists its rows", name.value),
-                None => format!("its rows are {}", listed(&ids).replace(" or ", " and ")),
-            };
-            let message = format!("`{}` has no row `{}`", name.value, id.value);
-            self.problems.error(id.at, message).help(help);
-        }
-        self.problems.errors() == errors
-    }
-
-    fn refuse_missing_with(&mut self, name: &At<Text>, row: &Row, fact: &MissingFact) {
-        let MissingFact {
-            key, example, source, ..
-        } = fact;
-        let message = format!("`{}` needs `{key}`", name.value);
-        self.problems
-            .error(name.at, message)
-            .label(format!("its row `{}`: {}", row.id, row.purpose))
-            .help(format!(
-                "add `with: {{{key}: {example}}}` to the rule ({source}), or leave the row out with `without: [{}]`",
-                row.id
-            ));
-    }
-
-    /// What to add where, as a second `cluster` would be refused.
-    fn add_fact(&self, missing: &MissingFact) -> String {
-        let MissingFact {
-            key, example, source, ..
-        } = missing;
-        match self.cluster_at {
-            None => format!("add `cluster: {{{key}: {example}}}`; {source}"),
-            Some(at) => {
-                let at = self.problems.position(at);
-                format!("add `{key}: {example}` to `cluster` ({at}); {source}")
-            }
-        }
-    }
-
     /// What a rule is called: by its author, or as its destination is written.
     fn name(&self, given: Option<&At<Text>>, to: &[At<Destination>]) -> Text {
         if let Some(given) = given {
@@ -416,12 +259,6 @@ fn rule(
     }
 }
 
-fn not_carried(preset: &Preset, row: &Row, facts: &Facts<'_>) -> Option<String> {
-    let network = row.network_for(facts)?;
-    let when = row.when.as_ref().map_or_else(String::new, |when| format!(" ({when})"));
-    Some(format!("{}: {}: {network}{when}", preset.name, row.id))
-}
-
 fn mode(document: &Document) -> Mode {
     let mode = document.mode.as_ref().map(|mode| mode.value);
     match &document.report_until {
@@ -457,6 +294,4 @@ fn from(from: Option<Vec<At<Peer>>>) -> From {
 
 /// What the rule is called that nobody writes.
 const API_SERVER: &str = "cluster.api_server";
-/// As many names as a line of help can hold.
-const FEW: usize = 8;
 const WORKLOAD_IDENTITY: &str = "aks/workload-identity";

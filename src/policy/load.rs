@@ -24,6 +24,8 @@ pub struct Loaded {
     pub accepted: Vec<Problem>,
     /// Rows of presets that no proxy can carry, a line for each: the network around the cluster must let them pass.
     pub not_carried: Vec<String>,
+    /// What the FQDN tags in it stand for, a line for each.
+    pub tags: Vec<String>,
 }
 
 /// Compiles a set of files. Rules that `previous` had as well go on counting their hits.
@@ -75,6 +77,7 @@ pub fn load_with(
         warnings,
         accepted,
         not_carried: compiled.not_carried,
+        tags: compiled.tags,
     })
 }
 

@@ -189,6 +189,7 @@ impl Watch {
             policy,
             warnings,
             texts,
+            tags,
             ..
         } = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
         let ready = match adopt.prepare(&policy).await {
@@ -211,6 +212,9 @@ impl Watch {
             policy.generation(),
             changes(&previous, &policy)
         );
+        for tag in tags {
+            info!("{tag}");
+        }
         if !warnings.is_empty() {
             warn!("{}", render(&warnings, &texts, false));
         }

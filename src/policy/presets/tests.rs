@@ -168,6 +168,29 @@ fn where_a_destination_differs_it_is_narrower() {
     );
 }
 
+/// Whoever reads a policy with a tag is told what it comes to.
+#[test]
+fn a_tag_says_which_rows_it_stands_for() {
+    let policy = "cluster: {api_server: a.hcp.westeurope.azmk8s.io}\nallow:\n  - {fqdnTags: [AzureKubernetesService], from: \
+                  [10.224.0.0/16]}\n  - {fqdnTags: [AzureKubernetesService], from: [10.225.0.0/16]}\n";
+    let loaded = load(policy, &[]).unwrap();
+    assert_eq!(
+        loaded.tags,
+        [
+            "`AzureKubernetesService` stands for aks/core (api-server, mcr, mcr-data, mcr-msedge, arm, entra, packages, \
+             binaries-old, binaries) and aks/node-os-updates (ubuntu-security, ubuntu-archive, ubuntu-changelogs, \
+             ubuntu-snapshot)"
+        ]
+    );
+    let opened = loaded
+        .policy
+        .rules()
+        .iter()
+        .filter(|rule| rule.name.starts_with("Azure"))
+        .count();
+    assert_eq!(opened, 2 * 13);
+}
+
 /// A file replaces a preset whole or adds one, and its problems come with those of the policies.
 #[test]
 fn files_replace_and_add_presets() {
