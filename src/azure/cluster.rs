@@ -102,11 +102,17 @@ impl Facts<'_> {
         self.resource.flag(path) == Some(true)
     }
 
-    /// Pods have no range of their own, and stand among the nodes (Azure CNI without overlay and without subnets for pods).
-    fn is_flat(&self) -> bool {
-        self.pods.is_empty()
-            && self.word("networkProfile.networkPlugin").as_deref() == Some("azure")
-            && !self.pools.iter().any(|pool| pool.pod_subnet().is_some())
+    /// The pools whose pods have no range of their own, and stand among the nodes (Azure CNI without overlay and without
+    /// subnets for pods).
+    fn shared_pools(&self) -> Vec<&str> {
+        if !self.pods.is_empty() || self.word("networkProfile.networkPlugin").as_deref() != Some("azure") {
+            return Vec::new();
+        }
+        if self.pools.is_empty() {
+            return vec!["pools that the output does not show"];
+        }
+        let shared = self.pools.iter().filter(|pool| pool.pod_subnet().is_none());
+        shared.map(|pool| &*pool.name).collect()
     }
 
     /// In lower case: Azure compares words without regard to case.

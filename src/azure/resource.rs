@@ -1,5 +1,5 @@
-//! One resource as `az ... -o json`, the REST API or Terraform's neighbours print it: flat or below `properties`, keys in any
-//! case. Must not fill in what is not there: absent, null and contradictory are answers of their own.
+//! One resource as `az ... -o json` or the REST API print it: flat or below `properties`, keys in any case.
+//! Must not fill in what is not there: absent, null and contradictory are answers of their own.
 //! Called by the readers of clusters and by the audit.
 
 use serde_json::{Map, Value};

@@ -60,15 +60,14 @@ pub fn draft(facts: &Facts<'_>, given: &Given) -> Result<Draft, Vec<String>> {
     for note in around(facts) {
         policy.comment(&told.note(note));
     }
-    policy.set("workloads", workloads(facts, given));
-    policy.comment(NODES);
-    let rules = if is_isolated(facts) {
-        policy.comment(&told.note(ISOLATED.to_owned()));
-        List::default()
+    if is_isolated(facts) {
+        policy.comment(WORKLOAD).comment(&told.note(ISOLATED.to_owned()));
+        policy.set("allow", List::default());
     } else {
-        allow(facts, given, &mut told)
-    };
-    policy.set("allow", rules);
+        policy.set("workloads", workloads(facts, given, &mut told));
+        policy.comment(NODES);
+        policy.set("allow", allow(facts, given, &mut told));
+    }
     let text = file(&header(facts), &policy);
     Ok(Draft {
         text,
@@ -269,18 +268,22 @@ fn node_ranges(facts: &Facts<'_>) -> String {
 }
 
 fn pods_missing(facts: &Facts<'_>, told: &mut Told) -> String {
+    let shared = facts.shared_pools();
+    if !shared.is_empty() {
+        return told.missing(
+            &format!(
+                "networks.pods: pods and nodes of {} share a subnet (Azure CNI without overlay and without subnets for pods), so \
+                 that nobody can tell a pod from a node by its address, and what nodes may do would be open to pods",
+                shared.join(", ")
+            ),
+            "move to an overlay (`az aks update --network-plugin-mode overlay`) or give pods subnets of their own, before \
+             anything is open to nodes",
+        );
+    }
     if let Some(print) = subnets(facts.pools.iter().filter_map(super::pools::Pool::pod_subnet)) {
         return told.missing(
             "networks.pods: pods have subnets of their own, whose ranges are not in the output",
             &format!("{print} prints it; give it as --pods"),
-        );
-    }
-    if facts.is_flat() {
-        return told.missing(
-            "networks.pods: pods and nodes share their subnet (Azure CNI without overlay and without subnets for pods), so that \
-             nobody can tell a pod from a node by its address, and what nodes may do would be open to pods",
-            "move to an overlay (`az aks update --network-plugin-mode overlay`) or give pods subnets of their own, before \
-             anything is open to nodes",
         );
     }
     told.missing(
@@ -396,22 +399,25 @@ fn local_dns(facts: &Facts<'_>) -> String {
     )
 }
 
-fn workloads(facts: &Facts<'_>, given: &Given) -> Map {
+fn workloads(facts: &Facts<'_>, given: &Given, told: &mut Told) -> Map {
     let mut workloads = Map::default();
     workloads.block();
-    let pods_too = facts.is_flat() && given.pods.is_empty();
+    let shared = facts.shared_pools();
     let mut nodes = Map::default();
     if given.nodes.is_empty() {
         workloads.comment("TODO the ranges of networks.nodes. As long as there are none, `check` refuses this file.");
-    } else if pods_too {
-        workloads.comment(
-            "TODO ranges in which only nodes are: those of networks.nodes hold pods as well. As long as there are none, `check` \
-             refuses this file.",
-        );
-    } else {
+    } else if shared.is_empty() {
         workloads.comment("kubelet, containerd, and pods in the host's network.");
+    } else {
+        workloads.comment(&told.missing(
+            &format!(
+                "workloads.nodes: ranges in which only nodes are; those of {} hold pods as well",
+                shared.join(", ")
+            ),
+            "as long as there are none, `check` refuses this file",
+        ));
     }
-    nodes.set("cidrs", list(if pods_too { &[] } else { &given.nodes }));
+    nodes.set("cidrs", list(if shared.is_empty() { &given.nodes } else { &[] }));
     workloads.set("nodes", nodes);
     workloads.comment(WORKLOAD);
     if facts.is_on("securityProfile.workloadIdentity.enabled") {
