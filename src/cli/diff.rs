@@ -3,37 +3,61 @@
 //! Called by [`super::main`].
 
 use std::fmt::Write;
+use std::path::PathBuf;
 
 use clap::Args as ClapArgs;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use crate::policy::diff::{Decider, Diff, Group, HostClass, Kind, Row, diff, shown_sent};
+use crate::azure::import::Mapping;
+use crate::azure::report::Kind;
+use crate::policy::diff::{self, Decider, Diff, Group, HostClass, Row, diff, shown_sent};
 use crate::policy::rule::{HostMatch, Scheme};
 
 use super::Exit;
 use super::args::Output;
+use super::export::acceptable;
 use super::output::Terminal;
 
 mod sides;
 
 #[derive(Debug, ClapArgs)]
 pub(super) struct DiffArgs {
-    /// Policy file or directory, or a list by name: `preset:aks/core`
+    /// Policy file or directory; Azure Firewall's rules as JSON (`FILE.json`); or a list by name: `preset:aks/core`
     #[arg(value_name = "OLD")]
     old: String,
     /// The same, as it shall be
     #[arg(value_name = "NEW")]
     new: String,
+    #[command(flatten)]
+    azure: AzureArgs,
     /// For people, or for machines
     #[arg(long, value_enum, default_value_t)]
     output: Output,
 }
 
+/// How Azure Firewall's rules are read; as `import azure-firewall` does.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "For rules of Azure Firewall")]
+pub(super) struct AzureArgs {
+    /// Who the sources are here: each range exactly as the rules name it, or the name of an IP group; may be repeated
+    #[arg(long, value_name = "SOURCE=WORKLOAD,...", value_parser = Mapping::parse_list)]
+    sources: Vec<Vec<Mapping>>,
+    /// IP groups as JSON; may be repeated
+    #[arg(long, value_name = "FILE")]
+    ip_groups: Vec<PathBuf>,
+    /// Service tags as Microsoft publishes them
+    #[arg(long, value_name = "FILE")]
+    service_tags: Option<PathBuf>,
+    /// Kinds of findings that are left out or narrowed before the comparison
+    #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = acceptable)]
+    accept: Vec<Kind>,
+}
+
 /// Compares two policies.
 pub(super) fn run(args: &DiffArgs, terminal: &mut Terminal) -> Exit {
     let now = Timestamp::now();
-    let [old, new] = match sides::read([&args.old, &args.new], now) {
+    let [old, new] = match sides::read([&args.old, &args.new], &args.azure, now) {
         Ok(both) => both,
         Err(wrong) => {
             terminal.say(&wrong.shown(terminal.colour));
@@ -79,17 +103,17 @@ fn head(group: &Group) -> String {
         .since
         .map_or_else(String::new, |since| format!(", from {since} on"));
     let said = match (group.kind, &group.old, &group.new) {
-        (Kind::Opened, old, new) => {
+        (diff::Kind::Opened, old, new) => {
             let new = new.as_ref().map_or_else(|| "by whatever rule".to_owned(), named);
             let old = old.as_ref().map(|old| format!(", was denied by {}", named(old)));
             format!("+ allow   {new}{}", old.unwrap_or_default())
         }
-        (Kind::Closed, old, new) => {
+        (diff::Kind::Closed, old, new) => {
             let old = old.as_ref().map_or_else(|| "whatever rule".to_owned(), named);
             let new = new.as_ref().map(|new| format!("by {}, ", named(new)));
             format!("- deny    {}was allowed by {old}", new.unwrap_or_default())
         }
-        (Kind::Rule, old, new) => {
+        (diff::Kind::Rule, old, new) => {
             let none = || "for want of a rule".to_owned();
             let allows = [old, new].into_iter().flatten().any(|rule| rule.allows);
             let (old, new) = (
@@ -163,9 +187,9 @@ fn destinations(row: &Row) -> (String, Vec<&'static str>) {
 
 fn summary(found: &Diff) -> String {
     let counts = [
-        (Kind::Opened, "opened"),
-        (Kind::Closed, "closed"),
-        (Kind::Rule, "decided by another rule"),
+        (diff::Kind::Opened, "opened"),
+        (diff::Kind::Closed, "closed"),
+        (diff::Kind::Rule, "decided by another rule"),
     ];
     let counts = counts.map(|(kind, word)| (found.count(kind), word));
     let shown: Vec<_> = counts
@@ -212,9 +236,9 @@ fn as_json(found: &Diff) -> Value {
     json!({
         "equal": found.is_empty(),
         "mode_changes": found.mode.is_some(),
-        "opened": found.count(Kind::Opened),
-        "closed": found.count(Kind::Closed),
-        "rule": found.count(Kind::Rule),
+        "opened": found.count(diff::Kind::Opened),
+        "closed": found.count(diff::Kind::Closed),
+        "rule": found.count(diff::Kind::Rule),
         "changes": changes.collect::<Vec<_>>(),
     })
 }

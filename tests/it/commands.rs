@@ -277,6 +277,42 @@ fn warnings_stop_only_who_asks_for_it() {
 }
 
 #[test]
+fn diff_says_which_requests_are_answered_differently() {
+    let folder = Folder::with(&[
+        ("old.yaml", "allow: [a.example.com, b.example.com]\n"),
+        ("new.yaml", "allow: [b.example.com, \"*.azurecr.io\"]\n"),
+        (
+            "moved.yaml",
+            "# the same\nallow:\n  - b.example.com\n  - a.example.com\n",
+        ),
+        ("bad.yaml", "allow: [\"*\"]\n"),
+        ("firewall.json", FIREWALL),
+    ]);
+    let ended = folder.run(&["diff", "old.yaml", "new.yaml"]);
+    let expected = "+ allow   `*.azurecr.io` (new.yaml:1)\n    https://*.azurecr.io  from everyone  # anyone can get such a name\n\
+                    - deny    was allowed by `a.example.com` (old.yaml:1)\n    https://a.example.com  from everyone\n\
+                    1 opened, 1 closed\n";
+    assert_eq!((ended.code, &*ended.out, &*ended.err), (1, expected, ""));
+    let ended = folder.run(&["diff", "old.yaml", "moved.yaml"]);
+    assert_eq!((ended.code, &*ended.out), (0, "no request is answered differently\n"));
+    let ended = folder.run(&["diff", "old.yaml", "new.yaml", "--output", "json"]);
+    assert!(ended.out.contains("\"breadth\": \"shared-suffix\""), "{ended:?}");
+    let ended = folder.run(&["diff", "preset:aks/core", "preset:aks/core"]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    let ended = folder.run(&["diff", "firewall.json", "old.yaml"]);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(
+        ended.out.ends_with("\n1 opened, 1 decided by another rule\n"),
+        "{ended:?}"
+    );
+    for wrong in ["bad.yaml", "absent.yaml", "absent.json", "preset:aks/none"] {
+        let ended = folder.run(&["diff", "old.yaml", wrong]);
+        assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
+        assert!(ended.err.starts_with("error: "), "{ended:?}");
+    }
+}
+
+#[test]
 fn a_failed_expectation_is_invalid() {
     let folder = Folder::with(&[(
         "policy.yaml",
@@ -497,3 +533,9 @@ fn completions_know_the_commands() {
         assert!(ended.out.contains("explain"), "{shell}");
     }
 }
+
+/// One rule for everyone, as `az` prints it.
+const FIREWALL: &str = r#"[{"name": "group", "priority": 200, "ruleCollections": [{"name": "web", "priority": 300,
+    "ruleCollectionType": "FirewallPolicyFilterRuleCollection", "action": {"type": "Allow"}, "rules": [{"name": "a",
+    "ruleType": "ApplicationRule", "protocols": [{"protocolType": "Https", "port": 443}], "sourceAddresses": ["*"],
+    "targetFqdns": ["a.example.com"]}]}]}]"#;

@@ -1,11 +1,15 @@
-//! One side of a comparison: policy files, or a preset by its name.
+//! One side of a comparison: policy files, a preset by its name, or the rules of an Azure Firewall.
 //! Must not judge what it reads; it compiles it the way `check` does.
 //! Called by `diff`, for the old side and the new one.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 
+use super::AzureArgs;
+use crate::azure::import::{Imported, Options, import};
+use crate::azure::input::Texts;
+use crate::cli::azure_file;
 use crate::policy::document::{Cloud, Cluster, Document};
 use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Generation, Policy, SourceText, load, presets};
@@ -24,9 +28,10 @@ pub(super) enum Wrong {
 }
 
 /// Reads both. A preset takes its facts from the `cluster` of the other side.
-pub(super) fn read(names: [&str; 2], now: Timestamp) -> Result<[Side; 2], Wrong> {
+pub(super) fn read(names: [&str; 2], azure: &AzureArgs, now: Timestamp) -> Result<[Side; 2], Wrong> {
     let files = names.map(|name| match name.strip_prefix(PRESET) {
         Some(_) => Ok(None),
+        None if is_json(name) => imported(name, azure, now).map(|side| Some((side, None))),
         None => files(name, now).map(Some),
     });
     let [old, new] = files;
@@ -55,10 +60,66 @@ fn files(name: &str, now: Timestamp) -> Result<(Side, Option<Cluster>), Wrong> {
     Ok((side, cluster.map(|cluster| cluster.value)))
 }
 
+/// The rules of an Azure Firewall, as `import` would write them.
+fn imported(name: &str, azure: &AzureArgs, now: Timestamp) -> Result<Side, Wrong> {
+    let text = |file: &PathBuf| -> Result<SourceText, Wrong> {
+        Ok(SourceText {
+            text: azure_file::read(file)
+                .map_err(|why| Wrong::Said(format!("error: {why}")))?
+                .into(),
+            name: azure_file::name(file).into(),
+        })
+    };
+    let rules = [text(&PathBuf::from(name))?];
+    let ip_groups = azure.ip_groups.iter().map(text).collect::<Result<Vec<_>, _>>()?;
+    let service_tags = azure.service_tags.as_ref().map(text).transpose()?;
+    let texts = Texts {
+        rules: &rules,
+        parents: &[],
+        ip_groups: &ip_groups,
+        service_tags: service_tags.as_ref(),
+    };
+    let options = Options {
+        sources: azure.sources.concat(),
+        accept: azure.accept.clone(),
+        policy: Vec::new(),
+    };
+    let Imported { report, policy } = import(texts, &options, now);
+    let Some(policy) = policy else {
+        return Err(Wrong::Said(report.render(false)));
+    };
+    let loaded = compiled(&format!("{name}, imported"), policy, now)?;
+    Ok(Side {
+        policy: loaded,
+        notes: vec![format!("`{name}`: {}", report.summary())],
+    })
+}
+
+fn is_json(name: &str) -> bool {
+    Path::new(name)
+        .extension()
+        .is_some_and(|end| end.eq_ignore_ascii_case("json"))
+}
+
+fn compiled(name: &str, text: String, now: Timestamp) -> Result<Policy, Wrong> {
+    let texts = [SourceText {
+        name: name.into(),
+        text: text.into(),
+    }];
+    let loaded = load(&texts, now, Generation(1), None).map_err(|problems| {
+        Wrong::Rejected(Rejected {
+            cause: Cause::Invalid,
+            problems,
+            texts: texts.to_vec(),
+        })
+    })?;
+    Ok(loaded.policy)
+}
+
 fn preset(name: &str, cluster: Option<&Cluster>, now: Timestamp) -> Result<Side, Wrong> {
     let Some(preset) = presets::preset(name) else {
         return Err(Wrong::Said(format!(
-            "there is no preset `{name}`; `sluicegate presets` lists all"
+            "error: there is no preset `{name}`; `sluicegate presets` lists all"
         )));
     };
     let known = cluster.cloned().unwrap_or_default();
@@ -82,17 +143,7 @@ fn preset(name: &str, cluster: Option<&Cluster>, now: Timestamp) -> Result<Side,
         "cluster: {{cloud: {}, region: {region}, api_server: {server}}}\nallow:\n  - {{preset: {name}{with}}}\n",
         cloud.as_str()
     );
-    let texts = [SourceText {
-        name: format!("{PRESET}{name}").into(),
-        text: text.into(),
-    }];
-    let loaded = load(&texts, now, Generation(1), None).map_err(|problems| {
-        Wrong::Rejected(Rejected {
-            cause: Cause::Invalid,
-            problems,
-            texts: texts.to_vec(),
-        })
-    })?;
+    let policy = compiled(&format!("{PRESET}{name}"), text, now)?;
     let mut notes = Vec::new();
     if cluster.is_none() {
         notes.push(format!(
@@ -100,10 +151,7 @@ fn preset(name: &str, cluster: Option<&Cluster>, now: Timestamp) -> Result<Side,
             cloud.as_str()
         ));
     }
-    Ok(Side {
-        policy: loaded.policy,
-        notes,
-    })
+    Ok(Side { policy, notes })
 }
 
 impl Wrong {
@@ -111,7 +159,7 @@ impl Wrong {
     pub(super) fn shown(&self, colour: bool) -> String {
         match self {
             Self::Rejected(rejected) => rejected.render(colour),
-            Self::Said(why) => format!("error: {why}"),
+            Self::Said(why) => why.clone(),
         }
     }
 }
