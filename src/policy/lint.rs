@@ -31,7 +31,7 @@ pub(super) fn check(document: &Document, now: Timestamp, problems: &mut Problems
     };
     time::check(document, &rules, now, &mut noted);
     for (_, entry) in &rules.allow {
-        check_rule(entry, &mut noted);
+        check_rule(document, entry, &mut noted);
     }
     who::check(document, &rules, &mut noted);
     overlap::check(&rules, &mut noted);
@@ -106,13 +106,16 @@ fn accepts(notes: Option<&Notes>) -> &[At<Accept>] {
     notes.map_or(&[], |notes| &notes.accept)
 }
 
-fn check_rule(entry: &At<AllowRule>, noted: &mut Noted<'_, '_>) {
+fn check_rule(document: &Document, entry: &At<AllowRule>, noted: &mut Noted<'_, '_>) {
     let rule = &entry.value;
     let (accept, checks) = (accepts(rule.notes.as_deref()), rule.checks.as_deref());
     if let Opens::To(to) = &rule.opens {
         for to in to {
             destination::check(to, checks, accept, noted);
         }
+    }
+    if let Opens::Preset(name) = &rule.opens {
+        destination::check_preset(document, name, checks, accept, noted);
     }
     let Some(checks) = checks else { return };
     for range in &checks.addresses {

@@ -14,8 +14,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::document::{Cloud, Text};
+use super::lint::opened_suffix;
 use super::problem::{Problem, Problems, SourceText};
+use super::rule::{Destination, HostMatch};
 use super::yaml::typed;
+use crate::name::HostPattern;
 
 pub use builtin::builtin;
 pub use embedded::{names, preset};
@@ -211,6 +214,20 @@ impl Preset {
 }
 
 impl Row {
+    /// The wildcard, where this is one over names of all kinds of customers, so that data can leave to any of them. Not so
+    /// where every name below it is one service's own, such as the workspaces of a log.
+    pub fn opens_to_anyone(&self) -> Option<Destination> {
+        let to = expand::Sample::fill(self.to.as_deref()?).ok()?;
+        let HostMatch::Name(pattern @ HostPattern::Below(suffix)) = &to.host else {
+            return None;
+        };
+        let shared = opened_suffix(pattern)?;
+        // What holds the shared suffixes of several services is short: `azure.com`, `core.windows.net`.
+        let holds = shared != suffix.as_str() && suffix.as_str().split('.').count() <= 3;
+        let wide = self.on_request || holds;
+        wide.then_some(to)
+    }
+
     /// Whether a rule that names the preset opens it without naming the row.
     pub fn is_opened_unasked(&self) -> bool {
         !self.on_request && self.level != Level::Ignorable

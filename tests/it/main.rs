@@ -33,6 +33,7 @@ mod load;
 mod manifests;
 mod netpol;
 mod pages;
+mod presets;
 mod reload;
 mod resolve;
 mod transparent;

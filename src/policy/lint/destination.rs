@@ -8,7 +8,7 @@ use super::Noted;
 use super::suffix::{any_tenant, opened_suffix};
 use crate::address::{AddressClass, classify_net};
 use crate::name::HostPattern;
-use crate::policy::document::{Accept, Checks, address};
+use crate::policy::document::{Accept, Checks, Document, Text, address};
 use crate::policy::problem::At;
 use crate::policy::problem::lint::Lint;
 use crate::policy::rule::{Destination, HostMatch};
@@ -24,6 +24,40 @@ pub(super) fn check(to: &At<Destination>, checks: Option<&Checks>, accept: &[At<
             }
         }
         HostMatch::Cidr(network) => check_wide(to, *network, accept, noted),
+    }
+}
+
+/// Rows of a preset that are as wide as a destination that would be noted.
+pub(super) fn check_preset(
+    document: &Document,
+    name: &At<Text>,
+    checks: Option<&Checks>,
+    accept: &[At<Accept>],
+    noted: &mut Noted<'_, '_>,
+) {
+    let Some(preset) = document.presets.preset(&name.value) else {
+        return;
+    };
+    let choice = checks
+        .and_then(|checks| checks.rows.as_deref().cloned())
+        .unwrap_or_default();
+    let cloud = document
+        .cluster()
+        .cloud
+        .map_or_else(Default::default, |cloud| cloud.value);
+    let opened = preset.rows_for(cloud).filter(|row| choice.opens(row));
+    let wide = opened.filter_map(|row| Some(format!("`{}` ({})", row.opens_to_anyone()?, row.id)));
+    let wide: Vec<_> = wide.collect();
+    if !wide.is_empty() {
+        let message = format!(
+            "`{}` opens wildcards below which anyone can get a name: {}",
+            name.value,
+            wide.join(", ")
+        );
+        noted
+            .note(Lint::SharedSuffix, accept, name.at, message)
+            .label("data can leave to any tenant")
+            .help("leave out with `without` what is not needed, or end the rule with `until`");
     }
 }
 

@@ -11,10 +11,8 @@ use foldhash::fast::RandomState;
 
 use super::expand::{Facts, Sample, With, fill_known};
 use super::{Level, Library, Row};
-use crate::name::{HostName, HostPattern, Port};
+use crate::name::{HostName, Port};
 use crate::policy::document::{Cluster, Text};
-use crate::policy::lint::opened_suffix;
-use crate::policy::rule::HostMatch;
 
 /// What presets a policy could name would open, for its cluster.
 #[derive(Debug, Default)]
@@ -109,9 +107,7 @@ impl Index {
 fn ways(row: &Row, facts: &Facts<'_>) -> Option<(Box<str>, Vec<Label>, RangeInclusive<u16>)> {
     let to = row.to.as_deref()?;
     let sample = Sample::fill(to).ok()?;
-    if let HostMatch::Name(pattern @ HostPattern::Below(suffix)) = &sample.host
-        && (row.on_request || opened_suffix(pattern).is_some_and(|shared| shared != suffix.as_str()))
-    {
+    if row.opens_to_anyone().is_some() {
         return None;
     }
     let mut host = host_of(&fill_known(to, facts));
@@ -210,6 +206,12 @@ mod tests {
                 "a.b.ods.opinsights.azure.com",
                 443,
                 "aks/azure-monitor, aks/defender",
+            ),
+            (
+                &unknown,
+                "a.westeurope-1.ingest.monitor.azure.com",
+                443,
+                "aks/azure-monitor",
             ),
             (&unknown, "ods.opinsights.azure.com", 443, ""),
             (&unknown, "xods.opinsights.azure.com", 443, ""),

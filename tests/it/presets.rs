@@ -1,0 +1,204 @@
+//! Presets in the running proxy and on the command line: what a denial says, what the commands show, files of one's own.
+//! Must not repeat the rows; a unit test compares them with the facts they are made from.
+//! Called by `tests/run`.
+
+use std::fs;
+use std::process::Command;
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use crate::support::client::Client;
+use crate::support::hello::Hello;
+use crate::support::proxy::fetch;
+use crate::support::setup::Setup;
+
+const MONITOR: &str = "global.handler.control.monitor.azure.com";
+const SHOP: &str = "about: the shop
+for: workloads
+source: https://wiki.example.test/shop
+rows:
+  - {id: web, clouds: [public], to: shop.example.test, level: required, purpose: the shop}
+";
+
+/// Whoever is refused learns that AKS needs the host; of other hosts nothing is said.
+#[test]
+fn a_denial_says_which_presets_need_the_host() {
+    let policy = "cluster: {region: westeurope}\nallow: [a.test]\n";
+    let proxy = Setup::new(policy)
+        .listener(json!({"name": "tls", "mode": "tls", "bind": "127.0.0.1:0", "port": 443}))
+        .start();
+    let refused = |target: &str| {
+        let (mut client, _) = Client::connect_request(proxy.address(), target);
+        String::from_utf8(client.read_to_end().0).unwrap()
+    };
+    let page = refused(&format!("{MONITOR}:443"));
+    assert!(page.contains("needed by aks/azure-monitor\n"), "{page}");
+    let page = refused("uksouth.handler.control.monitor.azure.com:443");
+    assert!(!page.contains("needed by"), "another region than the policy's: {page}");
+    assert!(!refused("api.example.test:443").contains("needed by"));
+    let page = fetch(proxy.address(), "http://security.ubuntu.com/").text();
+    assert!(page.contains("needed by aks/node-os-updates\n"), "{page}");
+    let mut client = Client::connect(proxy.at("tls"));
+    client.send(Hello::sni(MONITOR).bytes());
+    client.read_to_end();
+    let records = proxy.stop().decisions;
+    let needed: Vec<_> = records.iter().map(|record| record.0["needed_by"].clone()).collect();
+    let monitor = json!(["aks/azure-monitor"]);
+    assert_eq!(
+        needed,
+        [
+            monitor.clone(),
+            Value::Null,
+            Value::Null,
+            json!(["aks/node-os-updates"]),
+            monitor
+        ]
+    );
+}
+
+#[test]
+fn a_preset_of_ones_own_comes_into_force_when_it_changes() {
+    let setup = Setup::new("allow: [{preset: team/shop}]\n").set("presets", json!("lists"));
+    let folder = setup.folder.path().join("lists/team");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("shop.yaml"), SHOP).unwrap();
+    let proxy = setup.start();
+    let refused = |target: &str| {
+        let (mut client, answer) = Client::connect_request(proxy.address(), target);
+        client.read_to_end();
+        answer.line().to_owned()
+    };
+    let denied = "HTTP/1.1 403 Denied by sluicegate (no_rule)";
+    // Nobody answers questions for names here, so what is allowed fails later.
+    assert_ne!(refused("shop.example.test:443"), denied);
+    assert_eq!(refused("new.example.test:443"), denied);
+    fs::write(folder.join("shop.yaml"), SHOP.replace("shop.example", "new.example")).unwrap();
+    proxy.wait_generation(2);
+    assert_eq!(refused("shop.example.test:443"), denied);
+    assert_ne!(refused("new.example.test:443"), denied);
+}
+
+#[test]
+fn lists_are_listed_and_expanded() {
+    let folder = Folder::new();
+    let listed = folder.run(&["presets"], &[]);
+    assert_eq!(listed.0, 0, "{listed:?}");
+    for name in ["aks/core ", "aks/node-os-updates ", "aks/workload-identity "] {
+        assert_eq!(
+            listed.1.lines().filter(|line| line.starts_with(name)).count(),
+            1,
+            "{name}"
+        );
+    }
+    let all: Value = serde_json::from_str(&folder.run(&["presets", "--output", "json"], &[]).1).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), listed.1.lines().count());
+    let row_of_core = all
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|preset| preset["name"] == "aks/core");
+    assert_eq!(row_of_core.unwrap()["rows"]["china"], 16);
+
+    let shown = folder.run(&["presets", "show", "aks/core", "--region", "westeurope"], &[]);
+    assert_eq!(shown.0, 0);
+    for part in [
+        "mcr.microsoft.com  [mcr, required]",
+        "`cluster.api_server`",
+        "No proxy can carry these",
+        "AzureCloud.westeurope",
+        "mspnp/aks-baseline#457",
+    ] {
+        assert!(shown.1.contains(part), "{part} in\n{}", shown.1);
+    }
+    let shown = folder.json(&["presets", "show", "aks/core", "--policy", "policy.yaml"]);
+    let row = |id: &str| {
+        shown["rows"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|row| row["id"] == id)
+            .cloned()
+    };
+    assert_eq!(
+        row("api-server-usgov").unwrap()["to"],
+        "api.hcp.usgovvirginia.cx.aks.containerservice.azure.us"
+    );
+    assert_eq!((row("api-server"), &shown["missing"]), (None, &json!([])));
+    assert!(
+        shown["network"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .all(|row| row["network"].is_object())
+    );
+
+    for (name, help) in [
+        ("aks/node-updates", "did you mean `aks/node-os-updates`?"),
+        ("aks/cor", "did you mean `aks/core`?"),
+    ] {
+        let (code, out, err) = folder.run(&["presets", "show", name], &[]);
+        assert_eq!((code, out.as_str()), (2, ""), "{name}");
+        assert!(err.contains(help), "{err}");
+    }
+}
+
+#[test]
+fn a_directory_of_presets_is_named_three_ways() {
+    let folder = Folder::new();
+    let path = folder.0.path();
+    fs::create_dir_all(path.join("lists/team")).unwrap();
+    fs::write(path.join("lists/team/shop.yaml"), SHOP).unwrap();
+    fs::write(path.join("shop-policy.yaml"), "allow: [{preset: team/shop}]\n").unwrap();
+    fs::write(
+        path.join("settings.yaml"),
+        "policy: [shop-policy.yaml]\npresets: lists\n",
+    )
+    .unwrap();
+    let by_flag = ["check", "--policy", "shop-policy.yaml", "--presets", "lists"];
+    for (words, environment) in [
+        (&by_flag[..], &[][..]),
+        (&by_flag[..3], &[("SLUICEGATE__PRESETS", "lists")]),
+        (&["check", "-c", "settings.yaml"], &[]),
+    ] {
+        let (code, out, err) = folder.run(words, environment);
+        assert_eq!((code, out.trim()), (0, "valid: 1 rule in 2 files"), "{words:?}: {err}");
+    }
+    let (code, out, _) = folder.run(&["presets", "--presets", "lists"], &[]);
+    assert!(code == 0 && out.contains("the shop (lists/team/shop.yaml)"), "{out}");
+    let (code, _, err) = folder.run(&by_flag[..3], &[]);
+    assert!(code == 1 && err.contains("there is no preset `team/shop`"), "{err}");
+
+    fs::write(path.join("lists/team/shop.yaml"), SHOP.replace("required", "requierd")).unwrap();
+    let (code, out, err) = folder.run(&by_flag, &[]);
+    assert!(code == 1 && err.contains("lists/team/shop.yaml:5:"), "{err}");
+    assert_eq!(out.trim(), "1 error in 2 files");
+    let (code, _, err) = folder.run(&["check", "--policy", "shop-policy.yaml", "--presets", "nowhere"], &[]);
+    assert!(code == 2 && err.contains("there is no such directory"), "{err}");
+}
+
+struct Folder(TempDir);
+
+impl Folder {
+    fn new() -> Self {
+        let folder = TempDir::new().unwrap();
+        let policy = "cluster: {cloud: usgov, region: usgovvirginia, api_server: \
+                      api.hcp.usgovvirginia.cx.aks.containerservice.azure.us}\nallow: [a.test]\n";
+        fs::write(folder.path().join("policy.yaml"), policy).unwrap();
+        Self(folder)
+    }
+
+    fn run(&self, words: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
+        command.args(words).current_dir(self.0.path()).env_clear();
+        let output = command.envs(environment.iter().copied()).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
+    }
+
+    fn json(&self, words: &[&str]) -> Value {
+        let (code, out, err) = self.run(&[words, &["--output", "json"]].concat(), &[]);
+        assert_eq!(code, 0, "{err}");
+        serde_json::from_str(&out).unwrap()
+    }
+}
