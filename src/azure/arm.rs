@@ -5,9 +5,10 @@
 pub(super) mod policy;
 pub(super) mod value;
 
-use super::json::{EXPORT, Fields, Node};
+use super::json::{EXPORT, Fields, Json, Node};
 use super::model::{Application, Collection, CollectionKind, Group, Network, Placed, Rule, Sources, Target};
 use super::report::{Kind, Place, Report};
+use super::template;
 use value::{
     RESOURCE_KEYS, action, description, fits, ip_protocols, last_segment, optional_name, ports, protocol,
     required_list, required_name, required_priority, segment_after, word,
@@ -195,7 +196,7 @@ pub(super) fn network_rule(
     let sources = sources(&mut fields, report);
     let mut target = Network {
         addresses: fields.texts("destinationAddresses", report),
-        ip_groups: fields.texts("destinationIpGroups", report),
+        ip_groups: ip_groups(&mut fields, "destinationIpGroups", report),
         fqdns: fields.texts("destinationFqdns", report),
         geo_locations: fields.texts("destinationGeoLocations", report),
         ..Network::default()
@@ -219,10 +220,30 @@ pub(super) fn network_rule(
 fn sources(fields: &mut Fields<'_>, report: &mut Report) -> Sources {
     Sources {
         addresses: fields.texts("sourceAddresses", report),
-        ip_groups: fields.texts("sourceIpGroups", report),
+        ip_groups: ip_groups(fields, "sourceIpGroups", report),
         selectors: fields.texts("sourceKubeSelectorGroups", report),
         geo_locations: fields.texts("sourceGeoLocations", report),
     }
+}
+
+/// Resource ids, and the one expression that names a group of the same deployment.
+fn ip_groups(fields: &mut Fields<'_>, key: &str, report: &mut Report) -> Vec<Placed<String>> {
+    let Some(node) = fields.take(key) else {
+        return Vec::new();
+    };
+    let mut all = Vec::new();
+    for item in node.list(&format!("`{key}`"), report).unwrap_or_default() {
+        let name = match item.value {
+            Json::Expression(text) => template::ip_group(text),
+            _ => None,
+        };
+        let value = name.or_else(|| item.text(&format!("an item of `{key}`"), report).map(str::to_owned));
+        all.extend(value.map(|value| Placed {
+            value,
+            at: item.at.clone(),
+        }));
+    }
+    all
 }
 
 const COLLECTION_TYPES: [(&str, bool); 2] = [

@@ -9,20 +9,20 @@ mod order;
 mod rules;
 mod template;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
 use crate::azure::report::{Kind, Report};
 use crate::name::HostPattern;
-use crate::policy::document::{Collection, Document};
+use crate::policy::document::{Collection, Document, Text};
 use crate::policy::rule::{CollectionKind, HostMatch};
 use crate::policy::{Policy, SourceText};
 use gather::{Gathered, Opening, Rules, gather};
 use losses::Losses;
 use order::Layout;
 use rules::{Opened, TAG_PROTOCOLS, Where, Writer, Written, each_port, holds, is_application, overlap};
-use template::{IpGroup, Template};
+use template::{Group, IpGroup, Template};
 
 /// A valid policy.
 #[derive(Clone, Copy, Debug)]
@@ -47,8 +47,18 @@ pub struct Options<'a> {
     pub now: Timestamp,
 }
 
-/// Writes a policy as a template. Only a report that does not refuse makes the text worth anything.
-pub fn export(input: &Input<'_>, options: &Options<'_>, report: Report) -> (String, Report) {
+/// What came of it; only a report that does not refuse makes the texts worth anything.
+#[derive(Clone, Debug)]
+pub struct Exported {
+    pub report: Report,
+    /// The template for the policy.
+    pub template: String,
+    /// That for the policy that it inherits from, if any group is of that one.
+    pub parent: Option<String>,
+}
+
+/// Writes a policy as templates.
+pub fn export(input: &Input<'_>, options: &Options<'_>, report: Report) -> Exported {
     let document = input.document;
     let mut losses = Losses::new(report, input.texts);
     for row in input.not_carried {
@@ -95,12 +105,30 @@ pub fn export(input: &Input<'_>, options: &Options<'_>, report: Report) -> (Stri
         ("collection", counts.clone().count()),
         ("rule", counts.map(|collection| collection.rules.len()).sum()),
     ];
-    let ip_groups = ip_groups
-        .into_iter()
-        .map(|(name, addresses)| IpGroup { name, addresses })
-        .collect();
-    let text = serde_json::to_string_pretty(&Template::new(groups, ip_groups)).unwrap_or_default();
-    (text + "\n", report)
+    let (parents, own): (Vec<_>, Vec<_>) = groups.into_iter().partition(|group| group.parent);
+    Exported {
+        report,
+        template: text(own, &ip_groups),
+        parent: (!parents.is_empty()).then(|| text(parents, &ip_groups)),
+    }
+}
+
+/// A template that has the IP groups its rules refer to.
+fn text(groups: Vec<Group>, ip_groups: &BTreeMap<Text, Vec<String>>) -> String {
+    let rules = groups
+        .iter()
+        .flat_map(|group| &group.collections)
+        .flat_map(|collection| &collection.rules);
+    let used: HashSet<_> = rules.flat_map(template::Rule::ip_groups).cloned().collect();
+    let used = ip_groups
+        .iter()
+        .filter(|(name, _)| used.contains(&template::ip_group_id(name)));
+    let used = used.map(|(name, addresses)| IpGroup {
+        name: Text::clone(name),
+        addresses: addresses.clone(),
+    });
+    let template = Template::new(groups, used.collect());
+    serde_json::to_string_pretty(&template).unwrap_or_default() + "\n"
 }
 
 /// Moves what a deny rule of a collection closes out of network rules of `allow`: in Azure these come first.

@@ -47,6 +47,18 @@ pub(super) fn resource_name(expression: &str) -> Option<String> {
     (!last.contains(UNKNOWN)).then(|| last.to_owned())
 }
 
+/// The IP group of the deployment's own resource group that an expression means, as in
+/// `[resourceId('Microsoft.Network/ipGroups', 'nodes')]`; one that names another resource group is not understood.
+pub(super) fn ip_group(expression: &str) -> Option<String> {
+    let (function, arguments) = arguments(inner(expression)?.trim())?;
+    let [kind, name] = arguments.as_slice() else {
+        return None;
+    };
+    let (kind, name) = (quoted(kind.trim())?, quoted(name.trim())?);
+    let fits = function.eq_ignore_ascii_case("resourceId") && kind.eq_ignore_ascii_case("Microsoft.Network/ipGroups");
+    (fits && !name.contains('/')).then_some(name)
+}
+
 #[derive(Debug, Default)]
 struct Scope {
     parameters: Values,
@@ -380,6 +392,22 @@ mod tests {
             "[if(true(), 'a', 'b')]",
         ] {
             assert!(resource_name(text).is_none() || !text.ends_with(']'), "{text}");
+        }
+    }
+
+    #[test]
+    fn an_ip_group_of_the_same_deployment() {
+        for (text, name) in [
+            ("[resourceId('Microsoft.Network/ipGroups', 'nodes')]", Some("nodes")),
+            ("[ resourceid('microsoft.network/ipgroups','nodes') ]", Some("nodes")),
+            ("[resourceId('other', 'Microsoft.Network/ipGroups', 'nodes')]", None),
+            ("[resourceId('Microsoft.Network/ipGroups', parameters('nodes'))]", None),
+            ("[resourceId('Microsoft.Network/firewallPolicies', 'nodes')]", None),
+            ("[concat(resourceId('Microsoft.Network/ipGroups', 'nodes'), 'x')]", None),
+            ("[concat('Microsoft.Network/ipGroups', 'nodes')]", None),
+            ("resourceId('Microsoft.Network/ipGroups', 'nodes')", None),
+        ] {
+            assert_eq!(ip_group(text).as_deref(), name, "{text}");
         }
     }
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args as ClapArgs, Subcommand};
 use jiff::Timestamp;
 
-use crate::azure::export::{Input, Options, export};
+use crate::azure::export::{Exported, Input, Options, export};
 use crate::azure::report::{Kind, Report, Weight};
 use crate::policy::document::Document;
 use crate::policy::yaml::typed::{listed, nearest};
@@ -41,6 +41,9 @@ struct AzureFirewallArgs {
     /// Write the template here instead of to stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// Write the template of the parent policy here, where `groups` has any of it
+    #[arg(long, value_name = "FILE")]
+    parent_output: Option<PathBuf>,
     /// Kinds of findings that are as you want them; the report names those it needs
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = acceptable)]
     accept: Vec<Kind>,
@@ -81,7 +84,15 @@ pub(super) fn export_rules(args: &ExportArgs, terminal: &mut Terminal) -> Exit {
         texts,
         not_carried: &given.compiled.not_carried,
     };
-    let (text, report) = export(&input, &options, report);
+    let Exported {
+        report,
+        template,
+        parent,
+    } = export(&input, &options, report);
+    if parent.is_some() && args.parent_output.is_none() {
+        terminal.say(NO_PARENT);
+        return Exit::Unusable;
+    }
     terminal.say(&report.render(terminal.colour));
     let json = format!("{:#}\n", report.json());
     if let Some(path) = &args.report
@@ -92,10 +103,15 @@ pub(super) fn export_rules(args: &ExportArgs, terminal: &mut Terminal) -> Exit {
     if report.is_refused() {
         return Exit::No;
     }
+    if let (Some(path), Some(parent)) = (&args.parent_output, &parent)
+        && !written(path, parent, terminal)
+    {
+        return Exit::Unusable;
+    }
     match &args.output {
-        Some(path) if !written(path, &text, terminal) => return Exit::Unusable,
+        Some(path) if !written(path, &template, terminal) => return Exit::Unusable,
         Some(_) => {}
-        None => terminal.result(&text),
+        None => terminal.result(&template),
     }
     Exit::Yes
 }
@@ -122,4 +138,6 @@ pub(super) fn acceptable(text: &str) -> Result<Kind, String> {
     })
 }
 
+const NO_PARENT: &str =
+    "error: some groups are of a parent policy, which needs a template of its own: --parent-output FILE";
 const NOTHING: &str = "there is no policy.yaml here, and neither --policy nor --config names one: nothing was exported";

@@ -5,6 +5,7 @@
 use jiff::Timestamp;
 use serde_json::Value;
 
+use crate::azure::report::{Kind, Weight};
 use crate::name::{Host, HostName, Port};
 use crate::policy::problem::lint::{Bearer, Lint};
 use crate::policy::{Ask, Generation, Policy, Reason, Source, SourceText, enforce, load};
@@ -41,6 +42,25 @@ fn every_lint_has_its_row() {
         format!("| `{lint}` | {bearer} | {} |", lint.doc())
     });
     assert_eq!(rows.collect::<Vec<_>>(), expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn every_kind_of_finding_has_its_row() {
+    for kind in Kind::ALL {
+        let weight = match kind.weight() {
+            Weight::Never => "error",
+            Weight::Ask => "accept",
+            Weight::Warning => "warning",
+            Weight::Note => "note",
+        };
+        let row = format!("| `{}` | {weight} | {} |", kind.as_str(), kind.doc());
+        assert!(
+            section("Azure Firewall").lines().any(|line| line == row),
+            "no row\n{row}"
+        );
+    }
+    let rows = section("Azure Firewall").lines().filter(|line| line.starts_with("| `"));
+    assert_eq!(rows.count(), Kind::ALL.len(), "a row without a kind");
 }
 
 #[test]

@@ -53,6 +53,10 @@ impl<'a> Layout<'a> {
         let parent = known.is_some_and(|group| group.value.parent);
         let priority = known.and_then(|group| group.value.priority);
         let (name, priority) = match (own, priority) {
+            // Import tells a parent's group from one of the child that is called the same.
+            (Some(name), Some(priority)) if parent => {
+                (name.strip_suffix(" (parent)").unwrap_or(name).into(), priority.value)
+            }
             (Some(name), Some(priority)) => (Text::clone(name), priority.value),
             _ if parent => (format!("{}-parent", options.name).into(), PRIORITY),
             _ => (options.name.into(), options.priority.unwrap_or(PRIORITY)),

@@ -105,8 +105,8 @@ impl Writer<'_, '_> {
         let (mut targets, mut addresses, mut names) = (Grouped(Vec::new()), Grouped(Vec::new()), Grouped(Vec::new()));
         for to in &rule.to {
             match &to.host {
-                HostMatch::Cidr(network) => {
-                    if let Some(network) = self.v4(*network, rule.at) {
+                HostMatch::Cidr(_) => {
+                    if let Some(network) = self.v4(to, &rule.to, rule.at) {
                         addresses.add(network, [ports(to)]);
                     }
                 }
@@ -299,7 +299,9 @@ impl Writer<'_, '_> {
 
     fn address(&mut self, rule: &Opening, to: &Destination, addresses: &mut Grouped<String>) {
         let HostMatch::Cidr(network) = to.host else { return };
-        let Some(shown) = self.v4(network, rule.at) else { return };
+        let Some(shown) = self.v4(to, &rule.to, rule.at) else {
+            return;
+        };
         if to.scheme == Some(Scheme::Tls) {
             let why = format!("`{to}`: a network rule looks at nothing");
             self.losses
@@ -316,13 +318,23 @@ impl Writer<'_, '_> {
         addresses.add(shown, [ports(to)]);
     }
 
-    fn v4(&mut self, network: IpNet, at: Place) -> Option<String> {
-        if let IpNet::V6(network) = network {
-            let why = format!("`{network}`: Azure Firewall carries no IPv6");
-            self.losses.note(Kind::Ipv6, at, why, LEFT_OUT);
-            return None;
+    /// A network as Azure writes it. Both families whole, for the same ports, are `*`.
+    fn v4(&mut self, to: &Destination, all: &[Destination], at: Place) -> Option<String> {
+        let HostMatch::Cidr(network) = to.host else { return None };
+        let is_whole = |other: &Destination| {
+            let twin = other.host != to.host && other.ports == to.ports;
+            twin && matches!(other.host, HostMatch::Cidr(network) if network.prefix_len() == 0)
+        };
+        match (network, network.prefix_len() == 0 && all.iter().any(is_whole)) {
+            (IpNet::V4(_), true) => Some("*".to_owned()),
+            (IpNet::V4(_), false) => Some(shown(network)),
+            (IpNet::V6(_), true) => None,
+            (IpNet::V6(_), false) => {
+                let why = format!("`{network}`: Azure Firewall carries no IPv6");
+                self.losses.note(Kind::Ipv6, at, why, LEFT_OUT);
+                None
+            }
         }
-        Some(shown(network))
     }
 
     /// A name in a network rule.

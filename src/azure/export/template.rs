@@ -62,7 +62,7 @@ enum Properties {
 pub(super) struct Group {
     pub(super) name: Arc<str>,
     pub(super) priority: u16,
-    /// It belongs to the parent policy.
+    /// It belongs to the parent policy, which has a template of its own.
     pub(super) parent: bool,
     pub(super) collections: Vec<Collection>,
 }
@@ -152,9 +152,6 @@ impl Template {
     /// Azure changes one group of a policy at a time, so each waits for the one before it.
     pub(super) fn new(groups: Vec<Group>, ip_groups: Vec<IpGroup>) -> Self {
         let mut parameters = BTreeMap::from([(POLICY, text("The firewall policy that gets the rules"))]);
-        if groups.iter().any(|group| group.parent) {
-            parameters.insert(PARENT, text("The policy that it inherits from"));
-        }
         let mut resources: Vec<Resource> = Vec::new();
         let ids: Vec<_> = ip_groups.iter().map(|group| ip_group_id(&group.name)).collect();
         if !ip_groups.is_empty() {
@@ -178,16 +175,15 @@ impl Template {
         }
         let mut before = ids;
         for group in groups {
-            let policy = if group.parent { PARENT } else { POLICY };
             let depends_on = before;
             before = vec![format!(
-                "[resourceId('{GROUPS}', parameters('{policy}'), '{}')]",
+                "[resourceId('{GROUPS}', parameters('{POLICY}'), '{}')]",
                 group.name
             )];
             resources.push(Resource {
                 r#type: GROUPS,
                 api_version: API_VERSION,
-                name: format!("[concat(parameters('{policy}'), '/{}')]", group.name),
+                name: format!("[concat(parameters('{POLICY}'), '/{}')]", group.name),
                 location: None,
                 depends_on,
                 properties: Properties::Group {
@@ -218,6 +214,14 @@ impl Collection {
     }
 }
 
+impl Rule {
+    /// The IP groups that it refers to.
+    pub(super) fn ip_groups(&self) -> &[String] {
+        let (Self::Application { source, .. } | Self::Network { source, .. }) = self;
+        &source.source_ip_groups
+    }
+}
+
 /// How rules refer to an IP group of the same template.
 pub(super) fn ip_group_id(name: &str) -> String {
     format!("[resourceId('{IP_GROUPS}', '{name}')]")
@@ -232,7 +236,6 @@ fn text(description: &'static str) -> Parameter {
 }
 
 const POLICY: &str = "firewallPolicyName";
-const PARENT: &str = "parentFirewallPolicyName";
 const GROUPS: &str = "Microsoft.Network/firewallPolicies/ruleCollectionGroups";
 const IP_GROUPS: &str = "Microsoft.Network/ipGroups";
 const API_VERSION: &str = "2024-05-01";

@@ -9,7 +9,7 @@ use crate::azure::report::{Kind, Report, Weight};
 use crate::policy::document::Document;
 use crate::policy::{Generation, SourceText, load, render};
 
-use super::{Input, Options, export};
+use super::{Exported, Input, Options, export};
 
 /// Beside each policy stand the report without any `--accept` (`.txt`) and the template once all is accepted (`.json`;
 /// none where nobody can accept what is wrong). `UPDATE_CORPUS=1` writes both, for a person to read before they are
@@ -18,16 +18,24 @@ use super::{Input, Options, export};
 fn every_policy_becomes_what_is_written_down() {
     let mut differences = String::new();
     for case in cases() {
-        let (refused, _) = exported(&case, &[]);
-        differences += &compare(&case.with_extension("txt"), &refused.1.render(false));
-        let (accepted, again) = exported(&case, Kind::ALL);
-        assert_eq!(accepted.0, again, "{}: not the same twice", case.display());
-        let text = if accepted.1.is_refused() {
-            String::new()
-        } else {
-            accepted.0
-        };
-        differences += &compare(&case.with_extension("json"), &text);
+        let refused = exported(&case, &[]);
+        differences += &compare(&case.with_extension("txt"), &refused.report.render(false));
+        let (accepted, again) = (exported(&case, Kind::ALL), exported(&case, Kind::ALL));
+        assert_eq!(
+            accepted.template,
+            again.template,
+            "{}: not the same twice",
+            case.display()
+        );
+        if accepted.report.is_refused() {
+            assert!(!case.with_extension("json").exists(), "{}", case.display());
+            continue;
+        }
+        differences += &compare(&case.with_extension("json"), &accepted.template);
+        differences += &compare(
+            &case.with_extension("parent.json"),
+            &accepted.parent.unwrap_or_default(),
+        );
     }
     assert!(differences.is_empty(), "{differences}");
 }
@@ -37,7 +45,7 @@ fn every_policy_becomes_what_is_written_down() {
 fn every_kind_of_export_has_a_case() {
     let mut seen: Vec<_> = cases()
         .iter()
-        .flat_map(|case| exported(case, &[]).0.1.findings().to_vec())
+        .flat_map(|case| exported(case, &[]).report.findings().to_vec())
         .map(|finding| finding.kind)
         .collect();
     seen.sort_unstable();
@@ -50,7 +58,7 @@ fn every_kind_of_export_has_a_case() {
 #[test]
 fn what_asks_stops() {
     for case in cases() {
-        let report = exported(&case, &[]).0.1;
+        let report = exported(&case, &[]).report;
         let asks = report
             .findings()
             .iter()
@@ -59,8 +67,7 @@ fn what_asks_stops() {
     }
 }
 
-/// What came out, and the text of a second time.
-fn exported(case: &Path, accept: &[Kind]) -> ((String, Report), String) {
+fn exported(case: &Path, accept: &[Kind]) -> Exported {
     let texts = [SourceText {
         name: case.file_name().unwrap().to_str().unwrap().into(),
         text: fs::read_to_string(case).unwrap().into(),
@@ -80,8 +87,7 @@ fn exported(case: &Path, accept: &[Kind]) -> ((String, Report), String) {
         priority: None,
         now,
     };
-    let once = || export(&input, &options, Report::accepting(accept.iter().copied()));
-    (once(), once().0)
+    export(&input, &options, Report::accepting(accept.iter().copied()))
 }
 
 fn compare(expected: &Path, text: &str) -> String {
@@ -107,7 +113,7 @@ fn cases() -> Vec<PathBuf> {
 }
 
 /// What export can say.
-const KINDS: [Kind; 17] = [
+const KINDS: [Kind; 18] = [
     Kind::NoRules,
     Kind::NetworkFqdn,
     Kind::Shadows,
@@ -122,6 +128,7 @@ const KINDS: [Kind; 17] = [
     Kind::PortRange,
     Kind::TcpWildcard,
     Kind::Ipv6,
+    Kind::Order,
     Kind::Expired,
     Kind::Addresses,
     Kind::SqlOnly,

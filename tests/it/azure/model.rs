@@ -74,9 +74,28 @@ struct Collection {
 }
 
 impl Firewall {
-    /// Reads templates, lists and single resources. `parent` is how the parent policy is called in the names of its
-    /// groups; a policy resource with a `basePolicy` says it as well.
-    pub fn read(documents: &[Value], parent: Option<&str>) -> Self {
+    /// Reads templates, lists and single resources; a policy resource with a `basePolicy` says which groups are of the
+    /// parent.
+    pub fn read(documents: &[Value]) -> Self {
+        Self::inherited(documents, &[])
+    }
+
+    /// The same, with files that hold the groups of the parent.
+    pub fn inherited(documents: &[Value], parents: &[Value]) -> Self {
+        let mut firewall = Self::default();
+        firewall.add(documents, false);
+        firewall.add(parents, true);
+        firewall.collections.sort_by_key(Collection::key);
+        for pair in firewall.collections.windows(2) {
+            assert!(
+                pair[0].key() != pair[1].key(),
+                "Azure refuses equal priorities: {pair:?}"
+            );
+        }
+        firewall
+    }
+
+    fn add(&mut self, documents: &[Value], are_parents: bool) {
         let mut resources = Vec::new();
         for document in documents {
             flatten(document, &mut resources);
@@ -87,25 +106,19 @@ impl Firewall {
         };
         let base =
             of_type("/firewallpolicies").map(|policy| last_name(text(&policy["properties"]["basePolicy"], "id")));
-        let parents: Vec<_> = base
-            .filter(|name| !name.is_empty())
-            .chain(parent.map(str::to_owned))
-            .collect();
-        let mut firewall = Self::default();
+        let parents: Vec<_> = base.filter(|name| !name.is_empty()).collect();
         for group in of_type("/ipgroups") {
             let entries = strings(&group["properties"], "ipAddresses");
-            firewall
-                .ip_groups
+            self.ip_groups
                 .insert(last_name(text(group, "name")).to_ascii_lowercase(), entries);
         }
         for group in of_type("/rulecollectiongroups") {
             let properties = group.get("properties").unwrap_or(group);
             let name = text(group, "name");
-            let of_parent = parents.iter().any(|parent| is_of(name, parent));
+            let of_parent = are_parents || parents.iter().any(|parent| is_of(name, parent));
             let key = (number(&properties["priority"]), last_name(name));
             for collection in list(properties, "ruleCollections") {
-                firewall
-                    .collections
+                self.collections
                     .push(Collection::of_policy(collection, of_parent, key.clone()));
             }
         }
@@ -116,18 +129,10 @@ impl Firewall {
                 ("applicationRuleCollections", Kind::Application),
             ] {
                 for collection in list(&classic["properties"], key) {
-                    firewall.collections.push(Collection::classic(collection, kind));
+                    self.collections.push(Collection::classic(collection, kind));
                 }
             }
         }
-        firewall.collections.sort_by_key(Collection::key);
-        for pair in firewall.collections.windows(2) {
-            assert!(
-                pair[0].key() != pair[1].key(),
-                "Azure refuses equal priorities: {pair:?}"
-            );
-        }
-        firewall
     }
 
     /// The names of the collections, in the order of evaluation.

@@ -81,7 +81,7 @@ fn sources_ports_and_protocols() {
         "type": "Microsoft.Network/ipGroups", "name": "Nodes",
         "properties": {"ipAddresses": ["10.224.0.0/16", "10.1.1.1"]},
     });
-    let firewall = Firewall::read(&[json!({"resources": [group]}), json!([nodes])], None);
+    let firewall = Firewall::read(&[json!({"resources": [group]}), json!([nodes])]);
     let allowed = |flow: &Flow| firewall.answer(flow).allowed;
     for (source, expected) in [
         ("10.224.3.4", true),
@@ -128,7 +128,7 @@ fn network_rules_look_at_addresses() {
             {"name": "net", "properties": {"priority": 200, "action": {"type": "allow"}, "rules": [udp, rule]}},
         ],
     }});
-    let firewall = Firewall::read(&[classic], None);
+    let firewall = Firewall::read(&[classic]);
     for (name, address, port, expected) in [
         (None, Some("203.0.113.9"), 8005, true),
         (Some("a.example.com"), Some("203.0.113.9"), 587, true),
@@ -151,7 +151,7 @@ fn network_rules_look_at_addresses() {
 fn equal_priorities_are_refused() {
     let collections = [collection("a", 100, &https("a")), collection("b", 100, &https("b"))];
     let properties = json!({"priority": 200, "ruleCollections": collections});
-    Firewall::read(&[group("p/g", &properties)], None);
+    Firewall::read(&[group("p/g", &properties)]);
 }
 
 fn worked_example() -> Firewall {
@@ -191,7 +191,7 @@ fn worked_example() -> Firewall {
             &[("DNATRC1", 600), ("DNATRC3", 610), ("NetworkRC1", 800)],
         ),
     ];
-    Firewall::read(&[json!({"resources": resources})], None)
+    Firewall::read(&[json!({"resources": resources})])
 }
 
 fn group(name: &str, properties: &Value) -> Value {
