@@ -25,6 +25,11 @@ pub(super) struct Named {
 pub(super) fn properties<'j>(node: &Node<'j>, what: &'static str, report: &mut Report) -> Option<Fields<'j>> {
     let mut fields = node.fields(what, report)?;
     if let Some(inner) = fields.take("properties") {
+        if let Some(copy) = inner.find("copy") {
+            let message = "a loop (`copy`) makes some of these properties, and they are not literal";
+            report.note(Kind::Expression, &copy.at, message).help(EXPORT);
+            return None;
+        }
         let inner = inner.fields(what, report)?;
         fields.merge(inner, report);
     }

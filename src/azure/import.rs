@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use super::input::{self, Texts};
 use super::model::{Action, Collection, CollectionKind, Firewall, Rule, Target};
-use super::report::{Finding, Kind, Place, Report};
+use super::report::{Fate, Finding, Kind, Place, Report};
 use super::service_tags::ServiceTags;
 use crate::policy::SourceText;
 use crate::policy::document::Document;
@@ -125,7 +125,14 @@ impl Import<'_> {
             let mut entries = Vec::new();
             for (at, rule) in collection.rules.iter().enumerate() {
                 let behind = order::allows_behind(&ordered, index, at) || self.allows_elsewhere;
-                entries.extend(self.rule(rule, collection, behind));
+                let entry = self.rule(rule, collection, behind);
+                let fate = match &entry {
+                    Some(Entry::Rule(drafted)) if drafted.remarks.is_empty() => Fate::Exact,
+                    Some(Entry::Rule(_)) => Fate::Changed,
+                    Some(Entry::Left(_)) | None => Fate::NotCarried,
+                };
+                self.report.rules.push((rule.at.clone(), fate));
+                entries.extend(entry);
             }
             let group = group.name.as_deref().map(|name| draft.group_name(name, group.parent));
             draft.collections.push(DraftCollection {
@@ -142,6 +149,10 @@ impl Import<'_> {
     }
 
     fn rule(&mut self, rule: &Rule, collection: &Collection, allows_behind: bool) -> Option<Entry> {
+        // What could not be read is not judged as if it were absent.
+        if self.report.has_errors_at(&rule.at) {
+            return None;
+        }
         let mut lossy = Lossy {
             report: &mut self.report,
             action: collection.action,
@@ -198,7 +209,10 @@ impl Lossy<'_> {
         } else {
             format!("{message}: {outcome}")
         };
-        self.remarks.push(remark);
+        // Once for all names of a rule is enough at the rule; the report has each.
+        if kind != Kind::NetworkFqdn || self.remarks.iter().all(|other| !other.ends_with(outcome)) {
+            self.remarks.push(remark);
+        }
         self.report.note(kind, at, message).outcome(outcome)
     }
 }

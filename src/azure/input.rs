@@ -9,7 +9,7 @@ use super::arm::policy::{PolicyFacts, policy, selector_group};
 use super::arm::value::last_segment;
 use super::arm::{self, Named, group};
 use super::json::{EXPORT, Json, Node, shortened};
-use super::model::{Firewall, Group};
+use super::model::{Collection, Firewall, Group, IpGroup};
 use super::report::{Kind, Place, Report};
 use super::template::{self, Resource, Values};
 use super::{classic, ip_groups, terraform};
@@ -48,6 +48,28 @@ pub(super) fn read(texts: Texts<'_>, report: &mut Report) -> Firewall {
         report.note(Kind::UnknownShape, &group.at, message);
     }
     firewall.groups.truncate(others_from);
+    for (index, group) in firewall.ip_groups.iter().enumerate() {
+        let same = |other: &IpGroup| {
+            let same_id = match (&other.id, &group.id) {
+                (Some(a), Some(b)) => a.eq_ignore_ascii_case(b),
+                (None, None) => other.name.eq_ignore_ascii_case(&group.name),
+                _ => false,
+            };
+            same_id
+                && !other
+                    .addresses
+                    .iter()
+                    .map(|at| &at.value)
+                    .eq(group.addresses.iter().map(|at| &at.value))
+        };
+        if firewall.ip_groups.iter().take(index).any(same) {
+            let message = format!(
+                "the IP group `{}` was given twice, with different addresses",
+                shortened(&group.name)
+            );
+            report.note(Kind::Duplicate, &group.at, message);
+        }
+    }
     link(&mut firewall, &policies, !texts.parents.is_empty(), report);
     firewall
 }
@@ -146,9 +168,28 @@ impl Files<'_> {
                     }
                     self.items(&list);
                 }
-                _ => {
-                    self.resource(node, &mut Vec::new());
-                }
+                _ => match node.find("data") {
+                    // Azure Resource Graph.
+                    Some(list)
+                        if node
+                            .find("total_records")
+                            .or_else(|| node.find("totalRecords"))
+                            .is_some() =>
+                    {
+                        let token = ["skip_token", "$skipToken", "skipToken"]
+                            .iter()
+                            .find_map(|key| node.find(key));
+                        if let Some(token) = token {
+                            self.report.note(
+                                Kind::Incomplete,
+                                &token.at,
+                                "the answer goes on, and this is its first page",
+                            );
+                        }
+                        self.items(&list);
+                    }
+                    _ => self.alone(node),
+                },
             },
             _ => node.refuse("the file must be a JSON object or array", self.report),
         }
@@ -157,13 +198,30 @@ impl Files<'_> {
     /// The items of a list: resources, or the collections of one group.
     fn items(&mut self, list: &Node<'_>) {
         let mut loose = Vec::new();
-        for item in list.list("the list", self.report).unwrap_or_default() {
+        let items = list.list("the list", self.report).unwrap_or_default();
+        if items.is_empty() {
+            self.report
+                .note(Kind::NoRules, &list.at, "the list is empty")
+                .help(EXPORT);
+        }
+        for item in items {
             self.resource(&item, &mut loose);
         }
-        if !loose.is_empty() {
+        self.group_of(loose, &list.at);
+    }
+
+    fn alone(&mut self, node: &Node<'_>) {
+        let mut loose = Vec::new();
+        self.resource(node, &mut loose);
+        self.group_of(loose, &node.at);
+    }
+
+    /// Collections that stand in no group.
+    fn group_of(&mut self, collections: Vec<Collection>, at: &Place) {
+        if !collections.is_empty() {
             self.firewall.groups.push(Group {
-                collections: loose,
-                at: list.at.clone(),
+                collections,
+                at: at.clone(),
                 ..Group::default()
             });
         }
@@ -175,7 +233,7 @@ impl Files<'_> {
     }
 
     /// One resource; a collection without a group goes to the others of its list.
-    fn resource(&mut self, node: &Node<'_>, loose: &mut Vec<super::model::Collection>) {
+    fn resource(&mut self, node: &Node<'_>, loose: &mut Vec<Collection>) {
         if !matches!(node.value, Json::Map(_)) {
             node.refuse("a resource must be an object", self.report);
             return;
@@ -313,17 +371,7 @@ impl Files<'_> {
             }
             match value.value {
                 Json::List(_) => self.items(&value),
-                Json::Map(_) => {
-                    let mut loose = Vec::new();
-                    self.resource(&value, &mut loose);
-                    if !loose.is_empty() {
-                        self.firewall.groups.push(Group {
-                            collections: loose,
-                            at: value.at,
-                            ..Group::default()
-                        });
-                    }
-                }
+                Json::Map(_) => self.alone(&value),
                 _ => {}
             }
         }

@@ -46,11 +46,23 @@ pub enum Weight {
     Note,
 }
 
+/// What became of a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It means the same.
+    Exact,
+    /// It is there, and something about it was accepted, or would have to be.
+    Changed,
+    NotCarried,
+}
+
 /// Everything that was found, and how much was carried over.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
     findings: Vec<Finding>,
     accepted: BTreeSet<Kind>,
+    /// What became of each rule, for machines.
+    pub rules: Vec<(Place, Fate)>,
     /// What the result holds, for the last line: `3 collections, 12 rules`.
     pub carried: Vec<(&'static str, usize)>,
 }
@@ -162,6 +174,16 @@ impl Report {
             .any(|finding| finding.kind.weight() == Weight::Never)
     }
 
+    /// Whether something at a place, or below it, cannot be understood.
+    pub fn has_errors_at(&self, place: &Place) -> bool {
+        self.findings.iter().any(|finding| {
+            let rest = finding.place.path.strip_prefix(&place.path);
+            finding.kind.weight() == Weight::Never
+                && finding.place.file == place.file
+                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+        })
+    }
+
     /// The kinds that were found and would have to be accepted.
     pub fn to_accept(&self) -> Vec<Kind> {
         let asked = self
@@ -215,7 +237,16 @@ impl Report {
             .map(|(noun, count)| ((*noun).to_owned(), json!(count)))
             .collect();
         let names = |kinds: Vec<Kind>| kinds.into_iter().map(Kind::as_str).collect::<Vec<_>>();
+        let rules = self.rules.iter().map(|(place, fate)| {
+            let fate = match fate {
+                Fate::Exact => "exact",
+                Fate::Changed => "changed",
+                Fate::NotCarried => "not_carried",
+            };
+            json!({"file": &*place.file, "path": place.path, "inside": place.inside, "outcome": fate})
+        });
         json!({
+            "rules": rules.collect::<Vec<_>>(),
             "written": !self.is_refused(),
             "carried": carried,
             "to_accept": names(self.to_accept()),

@@ -26,6 +26,27 @@ pub(super) type Values = HashMap<String, Json>;
 pub(super) fn resources(node: &Node<'_>, given: &Values, report: &mut Report) -> Vec<Resource> {
     let mut all = Vec::new();
     let scope = Scope::of(node, given);
+    for key in ["parameters", "variables"] {
+        if let Some(declared) = node.find(key)
+            && !matches!(declared.value, Json::Map(_))
+        {
+            declared.refuse(&format!("`{key}` must be an object"), report);
+        }
+    }
+    for name in given.keys() {
+        let declared = node
+            .find("parameters")
+            .is_some_and(|parameters| match parameters.value {
+                Json::Map(entries) => entries.iter().any(|(key, _)| key.eq_ignore_ascii_case(name)),
+                _ => false,
+            });
+        if !declared {
+            let message = format!("the file of parameters gives `{name}`, which the template does not have");
+            report
+                .note(Kind::BadValue, &node.at, message)
+                .help("Azure would refuse them together: are they of one version?");
+        }
+    }
     scope.list(node, None, &mut all, report);
     all
 }
@@ -114,7 +135,7 @@ impl Scope {
             return;
         };
         let kind = match parent {
-            Some((outer, _)) if !kind.contains("icrosoft.") && !kind.contains("ICROSOFT.") => {
+            Some((outer, _)) if !kind.to_ascii_lowercase().contains("microsoft.") => {
                 format!("{outer}/{kind}").to_ascii_lowercase()
             }
             _ => kind.to_ascii_lowercase(),
@@ -206,6 +227,10 @@ impl Scope {
             return;
         }
         let Some(template) = properties.find("template") else {
+            let message = "a nested deployment without a template: the rules that it may hold are elsewhere";
+            report
+                .note(Kind::Incomplete, &node.at, message)
+                .help(super::json::EXPORT);
             return;
         };
         let inner = properties

@@ -160,7 +160,9 @@ impl<'j> Reader<'j, '_> {
         let Some(mut fields) = values.fields("a rule collection", self.report) else {
             return;
         };
-        let firewall = fields.take("azure_firewall_name").and_then(|name| name.value.as_text());
+        let firewall = fields
+            .take("azure_firewall_name")
+            .and_then(|name| name.text("`azure_firewall_name`", self.report));
         let resource_group = fields.take("resource_group_name").and_then(|name| name.value.as_text());
         let policy = firewall.map(|firewall| match resource_group {
             Some(group) => format!("{group}/{firewall}"),

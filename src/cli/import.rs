@@ -2,6 +2,7 @@
 //! Must not write anything while the report refuses, and judges nothing by itself.
 //! Called by [`super::main`].
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -9,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::azure::import::{Imported, Mapping, Options, import};
 use crate::azure::input::Texts;
-use crate::azure::report::Kind;
+use crate::azure::report::{Kind, Weight};
 use crate::policy::SourceText;
 use crate::source::PolicySource;
 
@@ -30,7 +31,8 @@ enum What {
     #[command(
         after_help = "Best is what Azure itself says: az network firewall policy rule-collection-group list \
                       --policy-name POLICY -g GROUP -o json\n\nExit codes: 0 written; 1 something is wrong, or cannot \
-                      be said here and was not accepted: nothing was written; 2 wrong usage, unreadable input."
+                      be said here and was not accepted: nothing was written; 2 wrong usage, unreadable input.",
+        after_long_help = kinds()
     )]
     AzureFirewall(AzureFirewallArgs),
 }
@@ -117,6 +119,20 @@ pub(super) fn import_rules(args: &ImportArgs, terminal: &mut Terminal) -> Exit {
         None => terminal.result(&policy),
     }
     Exit::Yes
+}
+
+/// What can be accepted, with a line about each.
+fn kinds() -> String {
+    let mut text = String::from(
+        "Best is what Azure itself says: az network firewall policy rule-collection-group list --policy-name POLICY -g \
+         GROUP -o json\n\nExit codes: 0 written; 1 something is wrong, or cannot be said here and was not accepted: \
+         nothing was written; 2 wrong usage, unreadable input.\n\nKinds for --accept:\n",
+    );
+    for kind in Kind::ALL.iter().filter(|kind| kind.weight() == Weight::Ask) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {:26} {}", kind.as_str(), kind.doc());
+    }
+    text
 }
 
 fn text(file: &Path) -> Result<SourceText, String> {

@@ -25,6 +25,7 @@ mod harness;
 mod history;
 mod https_proxy;
 mod image;
+mod import;
 mod inspect;
 mod lab;
 mod lifecycle;

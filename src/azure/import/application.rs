@@ -16,12 +16,12 @@ use crate::policy::rule::{Destination, HostMatch, Scheme};
 pub(super) fn opens(target: &Application, rule: &Rule, allows_behind: bool, lossy: &mut Lossy<'_>) -> Option<Opens> {
     if let Some(at) = &target.terminate_tls {
         let message = "TLS inspection looks at what is inside of TLS".to_owned();
-        lossy.changed(
-            Kind::TlsInspection,
-            at,
-            message,
-            "carried over without it: only names are looked at",
-        );
+        let outcome = if target.urls.is_empty() && target.web_categories.is_empty() {
+            "carried over without it: only names are looked at"
+        } else {
+            "not carried over"
+        };
+        lossy.changed(Kind::TlsInspection, at, message, outcome);
     }
     if let Some(at) = &target.headers {
         let message = "headers are inserted into requests".to_owned();

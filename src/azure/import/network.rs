@@ -2,6 +2,7 @@
 //! Must not carry what no proxy can: UDP and ICMP are left out, with a finding.
 //! Called by import for each network rule.
 
+use std::collections::HashSet;
 use std::net::IpAddr;
 
 use ipnet::IpNet;
@@ -135,7 +136,7 @@ fn hosts(
     tags: &(Option<ServiceTags>, bool),
     lossy: &mut Lossy<'_>,
 ) -> Option<Vec<HostMatch>> {
-    let mut all: Vec<HostMatch> = Vec::new();
+    let mut all = Hosts::default();
     let mut failed = false;
     for address in &target.addresses {
         match addresses(address, tags, lossy) {
@@ -171,15 +172,12 @@ fn hosts(
     for name in &target.fqdns {
         match fqdn(name, lossy) {
             Some(pattern) => {
-                let host = HostMatch::Name(pattern);
-                if !all.contains(&host) {
-                    all.push(host);
-                }
+                all.add(HostMatch::Name(pattern));
             }
             None => failed = true,
         }
     }
-    (!failed).then_some(all)
+    (!failed).then_some(all.ordered)
 }
 
 /// An exact name: Azure takes no others in network rules.
@@ -309,7 +307,7 @@ fn is_tag(text: &str) -> bool {
 }
 
 /// Adds networks that a rule can name; what is never dialled, and is named all the same, cannot.
-fn add(networks: &[IpNet], address: &Placed<String>, all: &mut Vec<HostMatch>, lossy: &mut Lossy<'_>) {
+fn add(networks: &[IpNet], address: &Placed<String>, all: &mut Hosts, lossy: &mut Lossy<'_>) {
     for network in networks {
         if lossy.action == Action::Allow
             && network.prefix_len() >= NAMING
@@ -321,9 +319,21 @@ fn add(networks: &[IpNet], address: &Placed<String>, all: &mut Vec<HostMatch>, l
                 .help("no rule can open it");
             continue;
         }
-        let host = HostMatch::Cidr(*network);
-        if !all.contains(&host) {
-            all.push(host);
+        all.add(HostMatch::Cidr(*network));
+    }
+}
+
+/// Each once, in the order in which they stand; a service tag has thousands.
+#[derive(Default)]
+struct Hosts {
+    ordered: Vec<HostMatch>,
+    seen: HashSet<HostMatch>,
+}
+
+impl Hosts {
+    fn add(&mut self, host: HostMatch) {
+        if self.seen.insert(host.clone()) {
+            self.ordered.push(host);
         }
     }
 }

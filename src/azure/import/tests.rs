@@ -5,6 +5,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use serde_json::Value as Json;
+
 use super::*;
 use crate::policy::render;
 
@@ -116,6 +118,63 @@ fn mappings_are_read() {
     ] {
         assert!(read(text).is_err(), "{text}");
     }
+}
+
+/// Each value of each valid case gone, or something else: whatever means something is never overlooked.
+#[test]
+fn no_value_changes_silently() {
+    let junk = [
+        Json::Null,
+        serde_json::json!("x junk"),
+        serde_json::json!(17),
+        serde_json::json!([]),
+        serde_json::json!({"x": 1}),
+        serde_json::json!(true),
+        serde_json::json!(["[concat('a', 'b')]"]),
+    ];
+    let mut tried = 0;
+    let mut overlooked = Vec::new();
+    for folder in cases("valid") {
+        let case = Case::read(&folder);
+        let Imported { report, policy } = case.import();
+        // Of a rule that is left out, only that it is matters.
+        if report.rules.iter().any(|(_, fate)| *fate == Fate::NotCarried)
+            || ["[nat]", "[not-deployed]"]
+                .iter()
+                .any(|kind| report.render(false).contains(kind))
+        {
+            continue;
+        }
+        let said = report.render(false);
+        for (index, file) in case.rules.iter().enumerate() {
+            let original: Json = serde_json::from_str(file.text.trim_start_matches('\u{feff}')).unwrap();
+            let mut pointers = Vec::new();
+            pointers_of(&original, String::new(), &mut pointers);
+            for (number, pointer) in pointers.into_iter().enumerate() {
+                if pointer.split('/').any(|part| MEANS_NOTHING.contains(&part)) {
+                    continue;
+                }
+                let was = original.pointer(&pointer).unwrap().clone();
+                for junk in [&junk[number % junk.len()], &junk[(number + 3) % junk.len()]] {
+                    if was == *junk || is_nothing(&was) && is_nothing(junk) {
+                        continue;
+                    }
+                    let mut damaged = original.clone();
+                    *damaged.pointer_mut(&pointer).unwrap() = junk.clone();
+                    let mut other = Case::read(&folder);
+                    other.rules[index].text = damaged.to_string().into();
+                    let found = other.import();
+                    let unnoticed = found.policy == policy && found.report.render(false) == said;
+                    if unnoticed {
+                        overlooked.push(format!("{}: {pointer} was {was}, is {junk}", folder.display()));
+                    }
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(overlooked.is_empty(), "{}", overlooked.join("\n"));
+    assert!(tried > 1_000, "{tried}");
 }
 
 proptest::proptest! {
@@ -249,6 +308,97 @@ fn compare(path: &Path, text: &str) -> String {
     format!("{}:\n--- expected\n{expected}\n--- found\n{text}\n", path.display())
 }
 
+fn pointers_of(value: &Json, here: String, all: &mut Vec<String>) {
+    match value {
+        Json::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                pointers_of(item, format!("{here}/{index}"), all);
+            }
+        }
+        Json::Object(entries) => {
+            for (key, value) in entries {
+                pointers_of(
+                    value,
+                    format!("{here}/{}", key.replace('~', "~0").replace('/', "~1")),
+                    all,
+                );
+            }
+        }
+        _ => {}
+    }
+    all.push(here);
+}
+
+fn is_nothing(value: &Json) -> bool {
+    match value {
+        Json::Null | Json::Bool(false) => true,
+        Json::Array(items) => items.is_empty(),
+        Json::Object(entries) => entries.is_empty(),
+        Json::String(text) => text.is_empty(),
+        _ => false,
+    }
+}
+
+/// Keys below which nothing is about rules.
+const MEANS_NOTHING: &[&str] = &[
+    "address",
+    "addressSpace",
+    "count",
+    "hosts",
+    "hubIPAddresses",
+    "kind",
+    "managedBy",
+    "plan",
+    "policyName",
+    "subscriptionId",
+    "tenantId",
+    "total_records",
+    "virtualHub",
+    "dnsSettings",
+    "existing",
+    "additionalProperties",
+    "after",
+    "allowedValues",
+    "apiVersion",
+    "before",
+    "change",
+    "child_modules",
+    "configuration",
+    "contentVersion",
+    "dependsOn",
+    "description",
+    "etag",
+    "format_version",
+    "id",
+    "ipConfigurations",
+    "languageVersion",
+    "location",
+    "metadata",
+    "mode",
+    "name",
+    "planned_values",
+    "provider_name",
+    "provisioningState",
+    "resourceGroup",
+    "resource_changes",
+    "resource_group_name",
+    "schema_version",
+    "sensitive_values",
+    "size",
+    "sku",
+    "subnetId",
+    "terraform_version",
+    "tags",
+    "tier",
+    "type",
+    "variables",
+    "zones",
+    "$schema",
+    "schema",
+    "timeouts",
+    "nodeSubnets",
+    "x",
+];
 const DAMAGE: &[&str] = &[
     "",
     " ",

@@ -9,7 +9,6 @@ use crate::azure::report::{Kind, Report};
 
 /// Makes sure that all groups are those of one firewall, and knows which come from the parent.
 pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_given: bool, report: &mut Report) {
-    let same = |a: &str, b: &str| a.eq_ignore_ascii_case(b);
     let mut names: Vec<String> = Vec::new();
     for group in &firewall.groups {
         if let Some(policy) = &group.policy
@@ -24,8 +23,31 @@ pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_gi
             .find(|facts| facts.name.as_deref().is_some_and(|own| same(own, name)))?;
         facts.base.clone()
     };
+    let known = policies.iter().filter_map(|facts| facts.name.as_deref());
+    let mut all: Vec<&str> = known.chain(names.iter().map(String::as_str)).collect();
+    all.sort_unstable_by_key(|name| name.to_ascii_lowercase());
+    all.dedup_by(|a, b| same(a, b));
+    let lost = firewall
+        .groups
+        .iter()
+        .find(|group| group.policy.is_none() && group.name.is_some());
+    if let (Some(lost), 2..) = (lost, all.len()) {
+        let message = "several policies were given, and nothing says to which of them this group belongs";
+        report.note(Kind::SeveralPolicies, &lost.at, message).help(
+            "import one policy, and give the rules of its parent with `--parent FILE`; a plan that creates both \
+             does not say it, the state after apply does",
+        );
+    }
     for name in &names {
         let Some(base) = base_of(name) else { continue };
+        if same(name, &base) {
+            let message = format!("the policy and its parent are both called `{}`", shortened(name));
+            let at = policies.first().map(|facts| facts.at.clone()).unwrap_or_default();
+            report
+                .note(Kind::SeveralPolicies, &at, message)
+                .help("import the child alone, and give the rules of its parent with `--parent FILE`");
+            continue;
+        }
         for group in &mut firewall.groups {
             group.parent |= group.policy.as_deref().is_some_and(|policy| same(policy, &base));
         }
@@ -47,6 +69,12 @@ pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_gi
                 .help("give them: `--parent FILE`");
         }
     }
+    check_levels(firewall, report);
+    check_listed(firewall, policies, report);
+}
+
+/// The child's groups are those of one policy, and so are the parent's.
+fn check_levels(firewall: &Firewall, report: &mut Report) {
     for parent in [false, true] {
         let mut of_level = firewall
             .groups
@@ -74,6 +102,10 @@ pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_gi
                 .help("import one policy or firewall, and give the rules of its parent with `--parent FILE`");
         }
     }
+}
+
+/// A policy's own list of groups, against those that were given.
+fn check_listed(firewall: &Firewall, policies: &[PolicyFacts], report: &mut Report) {
     for facts in policies {
         for listed in &facts.groups {
             let given = firewall
@@ -94,4 +126,8 @@ pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_gi
             }
         }
     }
+}
+
+fn same(a: &str, b: &str) -> bool {
+    a.eq_ignore_ascii_case(b)
 }
