@@ -21,6 +21,8 @@ mod readme;
 mod replay;
 mod report;
 mod run;
+mod suggest;
+mod unused;
 mod verify;
 mod welcome;
 
@@ -59,6 +61,8 @@ pub fn main() -> ExitCode {
         Command::Verify(args) => verify::verify(&args, &mut terminal),
         Command::Init(args) => init::run(&args, &mut terminal),
         Command::Audit(args) => audit::run(&args, &mut terminal),
+        Command::Suggest(args) => suggest::suggest(&args, &mut terminal),
+        Command::Unused(args) => unused::unused(&args, &mut terminal),
         Command::Replay(args) => replay::replay(&args, &mut terminal),
         Command::Diff(args) => diff::run(&args, &mut terminal),
         Command::Completions { shell } => {

@@ -10,6 +10,8 @@ pub mod read;
 pub mod replay;
 mod rows;
 mod split;
+pub mod suggest;
+pub mod unused;
 
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -29,10 +29,6 @@ pub(crate) use compile::end_of;
 pub use compiled::{Mode, Policy, Workload};
 pub use explain::{Explanation, explain, suggestion};
 pub use gate::{enforce, expected, gate};
-#[expect(
-    unused_imports,
-    reason = "the import of foreign rules and what proposes rules are being written"
-)]
 pub(crate) use lint::{any_tenant, opened_suffix, shared_suffix};
 pub use load::{Loaded, load, load_with, problems_of_part};
 pub use presets::builtin;

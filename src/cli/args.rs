@@ -14,6 +14,8 @@ use super::diff::DiffArgs;
 use super::export::ExportArgs;
 use super::import::ImportArgs;
 use super::replay::ReplayArgs;
+use super::suggest::SuggestArgs;
+use super::unused::UnusedArgs;
 use crate::kubernetes::probe::Target;
 
 /// An egress-filtering forward proxy: what the allowlist names gets out, nothing else does.
@@ -87,6 +89,18 @@ pub(super) enum Command {
         after_help = "Exit codes: 0 every request is answered alike; 1 some are not; 2 wrong usage, unreadable or invalid input."
     )]
     Diff(DiffArgs),
+    /// Propose `allow` entries for what was denied, only reported, or asked of DNS, each with its evidence
+    #[command(
+        after_help = "Exit codes: 0 everything was read; 1 a record could not be; 2 wrong usage, an unreadable log, a log \
+                      without a record, an invalid policy."
+    )]
+    Suggest(SuggestArgs),
+    /// List rules that decided nothing since a date, from records or from a saved `/policy`
+    #[command(
+        after_help = "Exit codes: 0 every rule was used, or is too young to tell; 1 there are unused rules, or a record could \
+                      not be read; 2 wrong usage, unreadable input, an invalid policy."
+    )]
+    Unused(UnusedArgs),
     /// Print a completion script for a shell
     Completions { shell: Shell },
 }

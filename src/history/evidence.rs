@@ -35,6 +35,19 @@ impl Evidence {
             self.sources.pop_last();
         }
     }
+
+    /// Adds all of another.
+    pub(super) fn join(&mut self, other: &Self) {
+        self.count += other.count;
+        self.first = [self.first, other.first].into_iter().flatten().min();
+        self.last = self.last.max(other.last);
+        self.sources.extend(&other.sources);
+        self.more_sources |= other.more_sources;
+        while self.sources.len() > KEPT {
+            self.more_sources = true;
+            self.sources.pop_last();
+        }
+    }
 }
 
 impl fmt::Display for Evidence {

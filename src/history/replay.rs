@@ -80,6 +80,8 @@ pub struct Grounds {
 /// The answer of the gate to what was recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Again {
+    /// What was asked last.
+    pub ask: Ask,
     pub decision: Decision,
     /// `false`: allowed so far, but it must still show something that was not recorded.
     pub is_final: bool,
@@ -175,28 +177,30 @@ impl<'p> Replay<'p> {
 /// Asks the gate again, in the order in which a session does. `None`: the record does not say what was asked.
 pub fn judge(policy: &Policy, now: Timestamp, decided: &Decided) -> Option<Again> {
     let source = source(decided);
+    judge_by(decided, |ask| gate(policy, now, &source, ask))
+}
+
+/// The same by another question to a policy.
+pub(super) fn judge_by(decided: &Decided, about: impl Fn(&Ask) -> Decision) -> Option<Again> {
     let ask = ask(decided)?;
-    let about = |ask: &Ask| gate(policy, now, &source, ask);
     let request = about(&ask);
     let Action::Allow(_) = request.action else {
-        return Some(final_answer(request));
+        return Some(final_answer(ask, request));
     };
-    let (ask, decision) = match at_addresses(decided, ask, about) {
-        Ok(passed) => passed,
-        Err(refused) => return Some(final_answer(refused)),
-    };
+    let (ask, decision) = at_addresses(decided, ask, &about);
     let Action::Allow(inspect) = decision.action else {
-        return Some(final_answer(decision));
+        return Some(final_answer(ask, decision));
     };
     if matches!(decided.entry, Entry::Tls | Entry::Http) {
-        return Some(final_answer(decision));
+        return Some(final_answer(ask, decision));
     }
     let inside = match (inspect, &decided.seen) {
         (Inspect::Nothing, _) | (Inspect::Http | Inspect::HelloOrHttp, Seen::Http) => {
-            return Some(final_answer(decision));
+            return Some(final_answer(ask, decision));
         }
         (_, Seen::Nothing) => {
             return Some(Again {
+                ask,
                 decision,
                 is_final: false,
             });
@@ -205,7 +209,9 @@ pub fn judge(policy: &Policy, now: Timestamp, decided: &Decided) -> Option<Again
         (Inspect::Hello, Seen::Http) => Seen::Other,
         (_, seen) => seen.clone(),
     };
-    Some(final_answer(about(&ask.seeing(inside))))
+    let ask = ask.seeing(inside);
+    let decision = about(&ask);
+    Some(final_answer(ask, decision))
 }
 
 /// Who asked, as the gate knows clients.
@@ -225,48 +231,43 @@ fn ask(decided: &Decided) -> Option<Ask> {
     })
 }
 
-/// The guard: the ask with the address that passed, or without where none was recorded, and its decision; or the
-/// refusal that is told.
-fn at_addresses(decided: &Decided, ask: Ask, about: impl Fn(&Ask) -> Decision) -> Result<(Ask, Decision), Decision> {
+/// The guard: the ask with the address that passed, or else with the one whose refusal is told, or without one where
+/// none was recorded; and its decision.
+fn at_addresses(decided: &Decided, ask: Ask, about: impl Fn(&Ask) -> Decision) -> (Ask, Decision) {
     let dialling = |address: IpAddr| {
         let ask = ask.clone().dialling(address);
         let decision = about(&ask);
         (ask, decision)
     };
     if let Some(address) = decided.address {
-        let (ask, decision) = dialling(address);
-        return if decision.is_allowed() {
-            Ok((ask, decision))
-        } else {
-            Err(decision)
-        };
+        return dialling(address);
     }
-    let mut told: Option<Decision> = None;
+    let mut told: Option<(Ask, Decision)> = None;
     for address in &decided.refused {
-        let (ask, decision) = dialling(*address);
-        if decision.is_allowed() {
-            return Ok((ask, decision));
+        let judged = dialling(*address);
+        if judged.1.is_allowed() {
+            return judged;
         }
         // The session tells the first of the reasons, and the first address that was refused for it.
-        if told.as_ref().is_none_or(|told| decision.reason < told.reason) {
-            told = Some(decision);
+        if told.as_ref().is_none_or(|(_, told)| judged.1.reason < told.reason) {
+            told = Some(judged);
         }
     }
-    if let Some(refusal) = told {
-        return Err(refusal);
-    }
-    let decision = about(&ask);
-    Ok((ask, decision))
+    told.unwrap_or_else(|| {
+        let decision = about(&ask);
+        (ask, decision)
+    })
 }
 
-const fn final_answer(decision: Decision) -> Again {
+const fn final_answer(ask: Ask, decision: Decision) -> Again {
     Again {
+        ask,
         decision,
         is_final: true,
     }
 }
 
-fn asked(decided: &Decided) -> String {
+pub(super) fn asked(decided: &Decided) -> String {
     let host = decided.host.as_ref().map_or_else(|| "?".to_owned(), Host::to_string);
     let port = decided.port.map_or(0, Port::number);
     let sni = match &decided.seen {

@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use serde::Serialize;
 
 pub use need::Need;
+pub(crate) use need::needs;
 pub use suggestion::suggestion;
+pub(crate) use suggestion::{Entry, proposal};
 
 use super::ask::{Action, Ask, Inspect, Source};
 use super::compiled::Policy;
@@ -95,7 +97,7 @@ pub fn explain(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> E
         Action::Deny => {
             explanation.reported = gate(policy, now, source, ask).is_allowed();
             explanation.suggestion = suggestion(policy, now, source, ask);
-            explanation.needed_by = need::needs(policy, source, ask, decision.reason);
+            explanation.needed_by = needs(policy, source, ask, decision.reason);
         }
     }
     if explanation.allowed || decision.reason == Reason::DenyRule {

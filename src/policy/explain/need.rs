@@ -24,7 +24,7 @@ pub struct Need {
 }
 
 /// The presets that need the host of an ask that was denied because nothing opens it.
-pub(super) fn needs(policy: &Policy, source: &Source, ask: &Ask, reason: Reason) -> Vec<Need> {
+pub(crate) fn needs(policy: &Policy, source: &Source, ask: &Ask, reason: Reason) -> Vec<Need> {
     let (Reason::NoRule | Reason::NoRuleForSource | Reason::Port, Some(host)) = (reason, ask.host.name()) else {
         return Vec::new();
     };

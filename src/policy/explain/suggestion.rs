@@ -18,6 +18,11 @@ use crate::policy::rule::Scheme;
 /// The entry for an ask that was denied at this moment. It would stand behind every collection, so that it cannot help where
 /// one of them denies.
 pub fn suggestion(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Option<String> {
+    proposal(policy, now, source, ask).map(|entry| entry.to_string())
+}
+
+/// The same in its parts, for who sums up many.
+pub(crate) fn proposal(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Option<Entry> {
     let judge = Judge {
         policy,
         source,
@@ -70,7 +75,7 @@ pub fn suggestion(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -
             scalar(&format!("{}/{whole}", translated(address)))
         ));
     }
-    Some(entry.to_string())
+    Some(entry)
 }
 
 /// The proxy cannot tell the workload from others, so no entry for it would load.
@@ -112,10 +117,11 @@ fn is_denied(judge: &Judge<'_>, ask: &Ask) -> bool {
 }
 
 /// An entry in the making; every part is a destination, a name or a key with its value, not yet quoted.
-struct Entry {
-    from: Option<String>,
-    to: Vec<String>,
-    checks: Vec<String>,
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Entry {
+    pub(crate) from: Option<String>,
+    pub(crate) to: Vec<String>,
+    pub(crate) checks: Vec<String>,
 }
 
 impl fmt::Display for Entry {

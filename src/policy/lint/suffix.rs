@@ -9,7 +9,6 @@ use crate::name::{HostName, HostPattern, PublicSuffix};
 
 /// The suffix of a name, or the name itself, below which anyone can get a name: `blob.core.windows.net` for
 /// `orders.blob.core.windows.net`. The longest, where there are several.
-#[cfg_attr(not(test), allow(dead_code, reason = "what proposes rules is being written"))]
 pub(crate) fn shared_suffix(name: &HostName) -> Option<&str> {
     let whole = std::iter::once(name.as_str());
     let mut longest_first = whole.chain(name.parents()).filter(|suffix| suffix.contains('.'));
@@ -36,7 +35,6 @@ pub(crate) fn opened_suffix(pattern: &HostPattern) -> Option<&str> {
 
 /// The sign-in host in a pattern that serves every tenant alike: whoever may reach it can be any tenant's user, and its
 /// name says nothing about whose.
-#[cfg_attr(not(test), allow(dead_code, reason = "what reads it is being written"))]
 pub(crate) fn any_tenant(pattern: &HostPattern) -> Option<&'static str> {
     let holds = |host: &&str| match pattern {
         HostPattern::Exact(name) => name.as_str() == *host,
@@ -99,7 +97,6 @@ static CLOUDS: LazyLock<HashMap<&str, Vec<&str>>> = LazyLock::new(|| {
 
 const FILE: &str = include_str!("../../../config/public-suffixes/clouds.txt");
 /// Microsoft's, in its public, Chinese and US Government clouds.
-#[cfg_attr(not(test), allow(dead_code, reason = "what reads it is being written"))]
 const SIGN_IN: &[&str] = &[
     "login.microsoftonline.com",
     "login.microsoft.com",
