@@ -132,6 +132,22 @@ fn a_named_range_leaves_out_the_api_server() {
     assert_eq!(named.unwrap()["except"], serde_json::json!(["10.224.9.4/32"]));
 }
 
+/// What a rule of a collection names with `addresses` is opened as for any other rule, and what one denies is not.
+#[test]
+fn rules_of_collections_open_ways_as_others_do() {
+    let text = policy();
+    let rule = r#"{to: ["tcp://db.example.com:1433"], addresses: [10.224.9.0/24]}"#;
+    let plain = text.replace("\nallow:\n", &format!("\nallow:\n  - {rule}\n"));
+    let collections = |action: &str, rule: &str| {
+        format!(
+            "{text}\ncollections:\n  - {{name: c, type: network, priority: 100, action: {action}, rules: [{rule}]}}\n"
+        )
+    };
+    assert!(objects(&plain) != objects(&text));
+    assert!(objects(&plain) == objects(&collections("allow", rule)));
+    assert!(objects(&text) == objects(&collections("deny", "10.224.9.0/24")));
+}
+
 /// A literal range opens nothing that is closed to the proxy: the world holds the rest of it already.
 #[test]
 fn a_wide_literal_opens_nothing_of_the_cluster() {

@@ -18,6 +18,8 @@ pub struct Changes {
     pub added: Vec<Arc<str>>,
     pub removed: Vec<Arc<str>>,
     pub altered: Vec<Arc<str>>,
+    /// Rules of collections that both have come in another order, so that another one may match first.
+    pub reordered: bool,
     /// Set where the mode is another one.
     pub mode: Option<Mode>,
 }
@@ -25,8 +27,20 @@ pub struct Changes {
 /// Compares two policies.
 pub fn changes(old: &Policy, new: &Policy) -> Changes {
     let mut pairs = Pairs::of(old.rules());
-    let strangers = new.rules().iter().filter(|rule| pairs.take(rule).is_none());
-    let added: Vec<_> = strangers.collect();
+    let mut added = Vec::new();
+    let mut reordered = false;
+    let mut last = None;
+    for rule in new.rules() {
+        match pairs.take(rule) {
+            // Outside of collections order means nothing.
+            Some(place) if rule.collection.is_some() => {
+                reordered |= last > Some(place);
+                last = Some(place);
+            }
+            Some(_) => {}
+            None => added.push(rule),
+        }
+    }
     let removed = old.rules().iter().enumerate().filter(|(place, _)| !pairs.taken[*place]);
     let mut gone: HashMap<(Effect, &str), usize> = HashMap::new();
     let removed: Vec<_> = removed.map(|(_, rule)| rule).collect();
@@ -34,6 +48,7 @@ pub fn changes(old: &Policy, new: &Policy) -> Changes {
         *gone.entry((rule.effect, &rule.name)).or_default() += 1;
     }
     let mut changes = Changes {
+        reordered,
         mode: (old.mode() != new.mode()).then_some(new.mode()),
         ..Changes::default()
     };
@@ -62,7 +77,7 @@ pub fn changes(old: &Policy, new: &Policy) -> Changes {
 pub(super) fn keep_hits(rules: &mut [Rule], previous: &Policy) {
     let mut pairs = Pairs::of(previous.rules());
     for rule in rules {
-        if let Some(same) = pairs.take(rule) {
+        if let Some(same) = pairs.take(rule).and_then(|place| previous.rules().get(place)) {
             rule.hits = Arc::clone(&same.hits);
         }
     }
@@ -95,8 +110,12 @@ impl fmt::Display for Changes {
             f.write_str(if names.len() > SHOWN { ", ...)" } else { ")" })?;
             first = false;
         }
-        if first {
+        if first && !self.reordered {
             f.write_str("no rule changed")?;
+        }
+        if self.reordered {
+            f.write_str(if first { "" } else { "; " })?;
+            f.write_str("collections are judged in another order")?;
         }
         match self.mode {
             None => Ok(()),
@@ -130,12 +149,12 @@ impl<'r> Pairs<'r> {
         }
     }
 
-    /// The first rule not taken yet that says the same.
-    fn take(&mut self, rule: &Rule) -> Option<&'r Rule> {
+    /// The place of the first rule not taken yet that says the same.
+    fn take(&mut self, rule: &Rule) -> Option<usize> {
         let place = self.places.get_mut(&hash(&self.state, rule))?.pop()?;
-        let same = self.rules.get(place).filter(|same| says(same) == says(rule))?;
+        self.rules.get(place).filter(|same| says(same) == says(rule))?;
         *self.taken.get_mut(place)? = true;
-        Some(same)
+        Some(place)
     }
 }
 
@@ -175,7 +194,7 @@ const SHOWN: usize = 10;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::fixture::{allow, deny, policy};
+    use crate::policy::fixture::{allow, deny, load, policy};
 
     #[test]
     fn added_removed_altered() {
@@ -205,6 +224,31 @@ mod tests {
             "2 rules added (e.test, d.test), 2 removed (a, d.test), 1 altered (b)"
         );
         assert_eq!(changes(&new, &new).to_string(), "no rule changed");
+    }
+
+    /// The priority of a group stands in no rule.
+    #[test]
+    fn another_order_of_collections_is_a_change() {
+        let text = |group: u16, more: &str| {
+            format!(
+                "groups: {{A: {{priority: {group}}}, B: {{priority: 300}}}}
+collections:
+  - {{name: a, group: A, priority: 100, action: allow, rules: [a.test, b.test]}}
+  - {{name: b, group: B, priority: 100, action: deny, rules: [a.test]}}
+allow: [{more}]
+"
+            )
+        };
+        let load = |group, more| load(&text(group, more));
+        let said = |old: &Policy, new: &Policy| changes(old, new).to_string();
+        let (before, after) = (load(200, "c.test, d.test"), load(400, "d.test, c.test"));
+        assert_eq!(said(&before, &load(250, "d.test, c.test")), "no rule changed");
+        assert_eq!(said(&before, &after), "collections are judged in another order");
+        assert_eq!(
+            said(&before, &load(400, "c.test")),
+            "1 rule removed (d.test); collections are judged in another order"
+        );
+        assert!(!changes(&before, &after).is_empty());
     }
 
     #[test]

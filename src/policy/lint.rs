@@ -44,6 +44,8 @@ pub(super) fn check(document: &Document, now: Timestamp, problems: &mut Problems
 struct Rules<'d> {
     allow: Vec<(usize, &'d At<AllowRule>)>,
     deny: Vec<(usize, &'d At<DenyRule>)>,
+    /// The rank of all of `allow`, behind that of every collection.
+    last: usize,
 }
 
 impl<'d> Rules<'d> {
@@ -60,7 +62,11 @@ impl<'d> Rules<'d> {
         }
         rank += 1;
         allow.extend(document.allow.iter().map(|rule| (rank, rule)));
-        Self { allow, deny }
+        Self {
+            allow,
+            deny,
+            last: rank,
+        }
     }
 
     /// What rules say about themselves, where they say anything.
@@ -127,14 +133,20 @@ fn check_rule(document: &Document, entry: &At<AllowRule>, noted: &mut Noted<'_, 
     }
 }
 
+/// Records name rules, and the collection of one that stands in such.
 fn check_names(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
-    let mut first: HashMap<&str, Place, RandomState> = HashMap::default();
-    for (name, notes) in rules.notes().filter_map(|notes| Some((notes.name.as_ref()?, notes))) {
-        if let Some(twin) = first.insert(&name.value, name.at) {
+    let mut first: HashMap<(usize, &str), Place, RandomState> = HashMap::default();
+    let allow = rules.allow.iter().map(|(rank, rule)| (rank, &rule.value.notes));
+    let deny = rules.deny.iter().map(|(rank, rule)| (rank, &rule.value.notes));
+    for (rank, said) in allow.chain(deny) {
+        let Some(said) = said else { continue };
+        let Some(name) = &said.name else { continue };
+        let collection = if *rank == rules.last { Rules::DENY } else { *rank };
+        if let Some(twin) = first.insert((collection, &name.value), name.at) {
             let line = noted.position(twin);
             let message = format!("another rule is called `{}` too", name.value);
             noted
-                .note(Lint::DuplicateName, &notes.accept, name.at, message)
+                .note(Lint::DuplicateName, &said.accept, name.at, message)
                 .help(format!("records name rules; the other one stands at {line}"));
         }
     }
@@ -213,6 +225,7 @@ mod tests {
         include_str!("../../tests/corpus/policy/valid/lints-accepted.yaml"),
         include_str!("../../tests/corpus/policy/valid/lints-accepted-file.yaml"),
         include_str!("../../tests/corpus/policy/valid/lints-azure.yaml"),
+        include_str!("../../tests/corpus/policy/valid/lints-collections.yaml"),
         include_str!("../../tests/corpus/policy/valid/no-allow.yaml"),
     ];
 }

@@ -18,6 +18,7 @@ use crate::policy::rule::{Destination, Peer, Scheme};
 /// Notes all three.
 pub(super) fn check(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
     check_shadowed(rules, noted);
+    check_opened(rules, noted);
     check_beside(rules, noted);
     check_twice(rules, noted);
 }
@@ -59,6 +60,48 @@ fn check_shadowed(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
                 } else {
                     "remove one of the two; of collections the first rule that matches decides"
                 });
+        }
+    }
+}
+
+/// What a rule of an earlier collection opens on every day, whatever is spoken: what it closes was decided before.
+fn check_opened(rules: &Rules<'_>, noted: &mut Noted<'_, '_>) {
+    let mut opened = Cover::default();
+    for (rank, rule) in rules.allow.iter().filter(|(rank, _)| *rank < rules.last) {
+        let rule = &rule.value;
+        let lasts = rule.notes.as_ref().is_none_or(|notes| notes.until.is_none());
+        let reports = rule.checks.as_ref().is_some_and(|checks| checks.report);
+        let Opens::To(to) = &rule.opens else { continue };
+        for to in to
+            .iter()
+            .filter(|to| lasts && !reports && to.value.scheme == Some(Scheme::Tcp))
+        {
+            opened.add(Covering {
+                to: &to.value,
+                from: rule.from.as_deref(),
+                at: to.at,
+                rank: *rank,
+            });
+        }
+    }
+    if opened.is_empty() {
+        return;
+    }
+    for (rank, rule) in &rules.deny {
+        let from = rule.value.from.as_deref();
+        for to in &rule.value.to {
+            let allow = opened.find(&to.value, |allow| allow.rank < *rank && allow.holds_sources(from));
+            let Some(allow) = allow else { continue };
+            let line = noted.position(allow.at);
+            noted
+                .note(
+                    Lint::Shadowed,
+                    accepts(rule.value.notes.as_deref()),
+                    to.at,
+                    "this can never be reached: an earlier collection opens it",
+                )
+                .label(format!("allowed at {line}"))
+                .help("remove one of the two; of collections the first rule that matches decides");
         }
     }
 }
