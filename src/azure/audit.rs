@@ -27,7 +27,7 @@ pub struct Check {
     pub verdict: Verdict,
     /// Where it stands and what stands there.
     pub seen: String,
-    /// What depends on it.
+    /// What a pass shows.
     pub why: &'static str,
     /// The command that mends it, or prints what is missing. Nothing for what passes.
     pub mend: Option<String>,

@@ -202,13 +202,24 @@ fn engine(resource: Resource<'_>) -> EngineFact {
         Some("cilium") => EngineFact::Is(Engine::Cilium),
         Some("calico") => EngineFact::Is(Engine::Calico),
         Some("azure") => EngineFact::Is(Engine::AzureNpm),
-        Some("none" | "") => none(resource),
-        None if policy.is_null() => none(resource),
+        Some("none" | "") => none(resource, &policy.to_string()),
+        None if policy.is_null() => {
+            // Older outputs name the engine only as the data plane that it is part of.
+            if resource.field(DATAPLANE).word().as_deref() == Some("cilium") {
+                EngineFact::Is(Engine::Cilium)
+            } else {
+                none(resource, &policy.to_string())
+            }
+        }
         _ => EngineFact::Unknown(policy.to_string()),
     }
 }
 
-fn none(resource: Resource<'_>) -> EngineFact {
+fn none(resource: Resource<'_>, policy: &str) -> EngineFact {
+    let dataplane = resource.field(DATAPLANE);
+    if dataplane.word().as_deref() == Some("cilium") {
+        return EngineFact::Unknown(format!("{policy} and {dataplane}"));
+    }
     let plugin = resource.field("networkProfile.networkPlugin").word();
     if plugin.as_deref() == Some("none") {
         EngineFact::Own
@@ -268,6 +279,7 @@ fn address(resource: Resource<'_>, wrong: &mut Vec<String>) -> Option<IpAddr> {
     address
 }
 
+const DATAPLANE: &str = "networkProfile.networkDataplane";
 const KIND: &str = "microsoft.containerservice/managedclusters";
 /// Of the names of API servers.
 const SUFFIXES: [(&str, Cloud); 3] = [

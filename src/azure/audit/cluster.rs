@@ -180,6 +180,15 @@ fn engine(subject: &Subject<'_>) -> Finding {
         None if policy.is_null() => {}
         _ => return subject.unknown(&policy),
     }
+    let dataplane = subject.field("networkProfile.networkDataplane");
+    if dataplane.word().as_deref() == Some("cilium") {
+        // Older outputs name the engine only as the data plane that it is part of.
+        return if policy.is_null() {
+            pass(&dataplane)
+        } else {
+            unknown(format!("{policy} and {dataplane}"), subject.show())
+        };
+    }
     let plugin = subject.field("networkProfile.networkPlugin");
     if plugin.word().as_deref() == Some("none") {
         let seen = format!("{policy}, {plugin}: what the cluster's own CNI enforces, Azure does not know");
@@ -290,45 +299,45 @@ type About = (&'static str, Criterion, &'static str);
 const API_SERVER: About = (
     "api-server-access",
     Criterion::ApiServer,
-    "a stolen token is of no use from elsewhere: the API server answers only in the network, or to listed addresses",
+    "the API server answers only in the network, or to listed addresses, so that a stolen token is of no use from elsewhere",
 );
 const EGRESS_ADDRESS: About = (
     "egress-address-authorized",
     Criterion::ApiServer,
-    "nodes and administrators behind the proxy keep their API server: the address from which the proxy leaves is listed",
+    "the address from which the proxy leaves is listed, so that who is behind it keeps the API server",
 );
 const RUN_COMMAND: About = (
     "run-command",
     Criterion::ApiServer,
-    "`az aks command invoke` runs commands as cluster admin from anywhere, past ranges and private networks",
+    "nobody runs commands in the cluster past its private network and its list of addresses (`az aks command invoke`)",
 );
 const LOCAL_ACCOUNTS: About = (
     "local-accounts",
     Criterion::ApiServer,
-    "a copied admin certificate works for years and nobody can say who used it",
+    "who comes in is known by name; no copied admin certificate opens the cluster",
 );
 const ENGINE: About = (
     "network-policy-engine",
     Criterion::NamedServices,
-    "without an engine the generated NetworkPolicies close nothing",
+    "something enforces the generated NetworkPolicies",
 );
 const OIDC_ISSUER: About = (
     "oidc-issuer",
     Criterion::Identities,
-    "workload identity exchanges tokens that this issuer signs",
+    "there is an issuer whose tokens workload identity can exchange",
 );
 const WORKLOAD_IDENTITY: About = (
     "workload-identity",
     Criterion::Identities,
-    "workloads need no metadata service then, which no proxy can serve and the lock closes",
+    "workloads get tokens without the metadata service, which the lock closes",
 );
 const OUTBOUND: About = (
     "outbound-type",
     Criterion::LeastEgress,
-    "nodes, and pods with hostNetwork, have another way out that no proxy and no NetworkPolicy sees",
+    "nodes, and pods with hostNetwork, have no way out of their own beside the network's routes",
 );
 const NODE_ADDRESSES: About = (
     "node-public-addresses",
     Criterion::LeastEgress,
-    "a node with a public address of its own leaves by it, whatever the routes of the subnet say",
+    "no node has a public address to leave by, whatever the routes of its subnet say",
 );

@@ -34,7 +34,7 @@ const PUBLIC: About = (
 const DATA_ENDPOINTS: About = (
     "data-endpoints",
     Criterion::LeastEgress,
-    "without them layers come from `*.blob.core.windows.net`, where any tenant can put and take data",
+    "layers come from names of this registry, not from `*.blob.core.windows.net`, where any tenant can put data",
 );
 const ANONYMOUS: About = (
     "anonymous-pull",
@@ -44,5 +44,5 @@ const ANONYMOUS: About = (
 const ADMIN: About = (
     "admin-user",
     Criterion::Identities,
-    "one password for everyone goes past every identity",
+    "nobody gets in with one password for all, past every identity",
 );

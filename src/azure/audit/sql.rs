@@ -155,6 +155,11 @@ fn connection(subject: &Subject<'_>, parts: &SqlParts<'_>) -> Finding {
     match kind.word().as_deref() {
         Some("proxy") => pass(&kind),
         Some("redirect") => fail(&kind, mend),
+        // Private endpoints are documented to redirect only where Redirect is chosen, and the rest of Azure without that.
+        Some("default") if subject.field("publicNetworkAccess").word().as_deref() == Some("disabled") => unknown(
+            format!("{kind}, which inside Azure is Redirect, and through private endpoints should be Proxy"),
+            mend,
+        ),
         Some("default") => fail(format!("{kind}, which inside Azure is Redirect"), mend),
         _ => unknown(&kind, show),
     }
@@ -215,7 +220,7 @@ const PUBLIC: About = (
 const AZURE: About = (
     "azure-services-rule",
     Criterion::Sql,
-    "the rule that the portal calls `Allow Azure services` lets in the machines of every tenant",
+    "machines of other tenants do not get in by the rule that the portal calls `Allow Azure services`",
 );
 const WAY_IN: About = (
     "private-way-in",
@@ -230,6 +235,6 @@ const TLS: About = (
 const CONNECTION: About = (
     "connection-policy",
     Criterion::LeastEgress,
-    "Proxy needs port 1433 of one name alone; Redirect sends clients on to ports 11000-11999 of addresses that no rule \
-     by name covers",
+    "clients need port 1433 of one name alone, and are not sent on to ports 11000-11999 (by private endpoints: to any \
+     from 1433 on) of addresses that no rule by name covers",
 );

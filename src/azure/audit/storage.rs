@@ -61,12 +61,12 @@ const PUBLIC: About = (
 const BYPASS: About = (
     "network-bypass",
     Criterion::Stores,
-    "`AzureServices` lets in services of Azure that act for whoever configured them",
+    "services of Azure, which act for whoever configured them, do not get in past the network rules",
 );
 const SHARED_KEY: About = (
     "shared-key",
     Criterion::Identities,
-    "a key or a SAS made with it opens the account to whoever holds it, past every identity",
+    "nobody gets in with a key, or a SAS made with it, past every identity",
 );
 const ANONYMOUS: About = (
     "anonymous-blobs",

@@ -154,7 +154,8 @@ fn cluster(facts: &Facts<'_>, given: &Given, told: &mut Told) -> Map {
         map.comment(&told.missing(
             "api_server_addresses: not in the output",
             &format!(
-                "`dig +short {name}`{whence} prints it, `kubectl get endpointslice kubernetes` too; give it as \
+                "`dig +short {name}`{whence} prints it, `kubectl get endpointslices -l \
+                 kubernetes.io/service-name=kubernetes` too; give it as \
                  --api-server-address. Without it no NetworkPolicies are generated, and it can change"
             ),
         ));
@@ -200,7 +201,7 @@ fn engine(facts: &Facts<'_>, map: &mut Map, told: &mut Told) {
         }
         EngineFact::Unknown(seen) => {
             map.comment(&told.missing(
-                &format!("engine: {seen}, which is not known here"),
+                &format!("engine: {seen}: what that enforces is not known here"),
                 "known are cilium, calico and azure-npm; is it one of them in a new name?",
             ));
         }
