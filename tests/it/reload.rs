@@ -221,6 +221,60 @@ fn j10_tunnels_that_are_now_refused_are_reset_after_the_grace() {
     crate::support::client::get(&mut kept, "api.allowed.test", "/").expect("the rest do not notice");
 }
 
+/// The first match decides, also about what is open: another order of groups is enough to close it.
+#[test]
+fn a_tunnel_is_cut_when_another_collection_comes_first() {
+    let world = World::with(|setup, _| setup.set("reload.grace", json!("0s")));
+    let target = world.origins.echo_target();
+    let policy = |opened: u16| {
+        format!(
+            r#"
+groups: {{Opened: {{priority: {opened}}}, Closed: {{priority: 300}}}}
+collections:
+  - {{name: late, priority: 100, group: Opened, action: allow, rules: [other.test]}}
+  - {{name: not that, group: Closed, priority: 100, type: network, action: deny, rules: [{{name: no, to: [{host}]}}]}}
+  - name: echoes
+    group: Opened
+    priority: 100
+    type: network
+    action: allow
+    rules: [{{name: echo, to: ["tcp://{target}"], addresses: [127.0.0.0/8]}}]
+"#,
+            host = "echo.allowed.test",
+        )
+    };
+    world.proxy.reload(&policy(200));
+    let mut client = world.echo_tunnel();
+    client.send("still");
+    assert_eq!(client.read_exact(5), b"still");
+    let decision = world.proxy.nth_decision(0);
+    assert_eq!(
+        (
+            decision.text("rule"),
+            decision.text("collection"),
+            decision.text("collection_group")
+        ),
+        ("echo", "echoes", "Opened")
+    );
+    world.proxy.reload(&policy(400));
+    let (rest, ending) = client.read_to_end();
+    assert_eq!((rest, ending), (Vec::new(), Ending::Reset));
+    assert_eq!(world.proxy.tunnel(decision.id()).text("end"), "reload");
+    let (mut client, answer) = world.connect(&target);
+    assert_eq!(answer.status(), 403);
+    let (body, _) = client.read_to_end();
+    let body = String::from_utf8(body).unwrap();
+    assert!(
+        body.contains("no of collection not that (") && !body.contains("allow:"),
+        "{body}"
+    );
+    let decision = world.proxy.nth_decision(1);
+    assert_eq!(
+        (decision.verdict().as_str(), decision.text("collection")),
+        ("deny deny_rule", "not that")
+    );
+}
+
 #[test]
 fn a_reload_that_takes_it_back_in_time_cuts_nothing() {
     let world = World::with(|setup, _| setup.set("reload.grace", json!("3s")));

@@ -191,6 +191,28 @@ fn a_tag_says_which_rows_it_stands_for() {
     assert_eq!(opened, 2 * 13);
 }
 
+/// An application collection speaks of names, whoever wrote the preset.
+#[test]
+fn an_address_of_a_preset_is_no_rule_of_an_application_collection() {
+    const OWN: &str = "about: a server without a name
+for: workloads
+source: https://wiki.example.com/server
+date: 2026-11
+rows:
+  - {id: server, clouds: [public], to: \"tcp://198.18.0.1:443\", level: required, purpose: x}
+";
+    let policy = |rules: &str| {
+        format!("allow: []\ncollections:\n  - {{name: c, priority: 100, action: allow, rules: [{rules}]}}\n")
+    };
+    let own = [("team/server", OWN)];
+    let refused = load(&policy("{preset: team/server}"), &own).unwrap_err();
+    assert!(
+        refused.contains("the row `server` of `team/server` is an address"),
+        "{refused}"
+    );
+    load("allow: [{preset: team/server}]\n", &own).unwrap();
+}
+
 /// A file replaces a preset whole or adds one, and its problems come with those of the policies.
 #[test]
 fn files_replace_and_add_presets() {
