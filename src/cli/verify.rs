@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use crate::kubernetes::judge::{Observations, Others, judge};
 use crate::kubernetes::probe::{Probe, Targets, probes};
 use crate::policy::document::Document;
-use crate::policy::problem::{Cause, Problems, Rejected};
+use crate::policy::problem::{Cause, Rejected};
 use crate::source::{Compiled, PolicySource};
 use crate::verify::{Options, observe};
 
@@ -130,7 +130,7 @@ fn same_targets(file: &Path, other: &Observations, inside: &Observations) -> Res
 
 fn planned(given: &Given, workload: &str, targets: &Targets) -> Result<Vec<Probe>, Stopped> {
     let Compiled { policy, texts, .. } = &given.compiled;
-    let mut problems = Problems::new(texts);
+    let mut problems = given.compiled.problems();
     let document = Document::read_noting(&mut problems);
     let probes = probes(&document, policy, workload, targets, &mut problems);
     if problems.has_errors() {

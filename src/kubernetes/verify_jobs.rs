@@ -95,6 +95,11 @@ fn data(targets: &Targets, problems: &mut Problems<'_>) -> BTreeMap<String, Stri
         let stem: String = stem.chars().map(safe).take(STEM).collect();
         data.insert(format!("policy-{number:03}-{stem}.yaml"), text.text.to_string());
     }
+    if let Some((file, name, _)) = problems.presets().next() {
+        problems
+            .error_of_file(file, format!("the Jobs cannot take presets from files, such as `{name}`"))
+            .help("run `sluicegate verify --observe --presets DIR` in pods of your own, with both from an image or a volume");
+    }
     // Maps with text keys become JSON without fail.
     data.insert(TARGETS.to_owned(), format!("{:#}\n", serde_json::json!(targets)));
     let size: usize = data.iter().map(|(key, text)| key.len() + text.len()).sum();

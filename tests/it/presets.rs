@@ -169,6 +169,18 @@ fn a_directory_of_presets_is_named_three_ways() {
     let (code, _, err) = folder.run(&by_flag[..3], &[]);
     assert!(code == 1 && err.contains("there is no preset `team/shop`"), "{err}");
 
+    // What is generated knows them too, or says that it cannot.
+    let policy = "workloads: {shop: {namespace: shop, pods: {app: shop}, port: 3201}}\nallow: [{preset: team/shop, from: [shop]}]\n";
+    fs::write(path.join("pods.yaml"), policy).unwrap();
+    let generate = |what| folder.run(&["generate", "--policy", "pods.yaml", "--presets", "lists", what], &[]);
+    let (code, _, err) = generate("service-ports");
+    assert_eq!(code, 0, "{err}");
+    let (code, _, err) = generate("verify-jobs");
+    assert!(
+        code == 1 && err.contains("the Jobs cannot take presets from files"),
+        "{err}"
+    );
+
     fs::write(path.join("lists/team/shop.yaml"), SHOP.replace("required", "requierd")).unwrap();
     let (code, out, err) = folder.run(&by_flag, &[]);
     assert!(code == 1 && err.contains("lists/team/shop.yaml:5:"), "{err}");
