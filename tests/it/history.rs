@@ -216,3 +216,115 @@ fn a_log_replayed_against_its_own_policy_agrees() {
         );
     }
 }
+
+/// A candidate that lacks a rule breaks what used it, and the log says for whom.
+#[test]
+fn a_narrower_candidate_breaks_what_its_log_names() {
+    let origins = Origins::start();
+    let trips = free_port();
+    let (outcome, [first, _]) = mixed(&origins, trips);
+    let folder = tempfile::tempdir().unwrap();
+    let of_first = outcome
+        .decisions
+        .iter()
+        .filter(|record| record.number("generation") == 1);
+    let log = of_first
+        .map(|record| record.0.to_string())
+        .collect::<Vec<_>>()
+        .join("\n");
+    fs::write(folder.path().join("log.json"), &log).unwrap();
+    let without: Vec<_> = first.lines().filter(|line| !line.contains("name: echo")).collect();
+    fs::write(folder.path().join("new.yaml"), without.join("\n")).unwrap();
+    let ended = run(&folder, &["replay", "log.json", "--policy", "new.yaml"]);
+    assert_eq!(ended.code, Some(1), "{}", ended.out);
+    let echo = format!(
+        "trips -> echo.allowed.test:{}: once from 127.0.0.1",
+        origins.echo.port()
+    );
+    assert!(
+        ended.out.starts_with("would break: was allowed, would be denied (2)"),
+        "{}",
+        ended.out
+    );
+    assert!(
+        ended.out.contains(&echo) && ended.out.contains("was allowed by echo; would be denied (no_rule)"),
+        "{}",
+        ended.out
+    );
+
+    // What it proposes for the candidate makes up for it, and the new candidate breaks nothing.
+    let ended = run(
+        &folder,
+        &["suggest", "log.json", "--policy", "new.yaml", "--output", "json"],
+    );
+    let report: Value = serde_json::from_str(&ended.out).unwrap();
+    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    let entries = report["entries"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .chain(report["decide"].as_array().unwrap());
+    let entries: Vec<_> = entries
+        .filter_map(|row| row["entry"].as_str())
+        .filter(|entry| entry.contains("echo"))
+        .collect();
+    assert!(!entries.is_empty(), "{report:#}");
+    let added: Vec<_> = entries.iter().map(|entry| format!("  {entry}")).collect();
+    let mended = without
+        .join("\n")
+        .replace("allow:\n", &format!("allow:\n{}\n", added.join("\n")));
+    fs::write(folder.path().join("mended.yaml"), mended).unwrap();
+    let ended = run(&folder, &["replay", "log.json", "--policy", "mended.yaml"]);
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+}
+
+#[test]
+fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = r#"{"type":"decision","time":"2026-03-01T12:00:01.250Z","action":"deny","reason":"no_rule","entry":"connect","source":"10.1.2.3","host":"a.test","port":443,"ech":false}"#;
+    for (name, text) in [
+        ("good.log", format!("{good}\n")),
+        ("torn.log", format!("{good}\n{}\n", &good[..80])),
+        ("text.log", "12:00:01 DENY  trips 10.1.2.3:5555 -> CONNECT a.test:443 no_rule id=1\n".to_owned()),
+        ("empty.log", String::new()),
+        ("policy.yaml", "allow: [{name: never, to: [b.test]}]\n".to_owned()),
+        ("page.json", r#"{"since":"2026-01-01T00:00:00.000Z","matching":1,"shown":1,"rules":[{"name":"never","at":"policy.yaml:1","hits":0}]}"#.to_owned()),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let code = |words: &[&str]| {
+        let ended = run(&folder, words);
+        (ended.code, ended.err)
+    };
+    for command in [&["replay"][..], &["suggest"], &["unused", "--since", "2026-03-02"]] {
+        let with = |logs: &[&str]| code(&[command, logs].concat());
+        assert_eq!(with(&["good.log"]).0, Some(0), "{command:?}");
+        let (torn, said) = with(&["torn.log"]);
+        assert_eq!(torn, Some(1), "{command:?}");
+        assert!(
+            said.contains("torn.log:2 cannot be read: the line ends within a text"),
+            "{said}"
+        );
+        let (text, said) = with(&["good.log", "text.log"]);
+        assert_eq!(text, Some(2), "{command:?}");
+        assert!(said.contains("text.log holds no record"), "{said}");
+        assert!(with(&["good.log", "empty.log"]).1.contains("empty.log is empty"));
+        assert_eq!(with(&["nowhere.log"]).0, Some(2));
+        assert_eq!(with(&["good.log", "--policy", "good.log"]).0, Some(2));
+    }
+    let ended = run(
+        &folder,
+        &["unused", "--since", "2026-02-01", "--policy-page", "page.json"],
+    );
+    assert_eq!((ended.code, &*ended.err), (Some(1), ""), "{}", ended.out);
+    assert!(ended.out.contains("never (policy.yaml:1): never hit"), "{}", ended.out);
+    assert_eq!(
+        run(
+            &folder,
+            &["unused", "--since", "2025-02-01", "--policy-page", "page.json"]
+        )
+        .code,
+        Some(0)
+    );
+    assert_eq!(code(&["unused", "--since", "yesterday", "good.log"]).0, Some(2));
+}
