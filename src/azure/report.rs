@@ -177,10 +177,11 @@ impl Report {
     /// Whether something at a place, or below it, cannot be understood.
     pub fn has_errors_at(&self, place: &Place) -> bool {
         self.findings.iter().any(|finding| {
-            let rest = finding.place.path.strip_prefix(&place.path);
-            finding.kind.weight() == Weight::Never
-                && finding.place.file == place.file
-                && rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            let below = || {
+                let rest = finding.place.path.strip_prefix(&place.path);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(['.', '[']))
+            };
+            finding.kind.weight() == Weight::Never && finding.place.file == place.file && below()
         })
     }
 

@@ -258,10 +258,9 @@ impl Scope {
             Json::Text(text) => match text.strip_prefix("[[") {
                 Some(rest) => Json::Text(format!("[{rest}")),
                 None => match inner(text) {
-                    Some(expression) => self
-                        .parameter(expression)
-                        .cloned()
-                        .unwrap_or_else(|| Json::Expression(text.clone())),
+                    Some(expression) => self.parameter(expression).cloned().unwrap_or_else(|| {
+                        Json::Expression(self.named_group(expression).unwrap_or_else(|| text.clone()))
+                    }),
                     None => value.clone(),
                 },
             },
@@ -272,6 +271,17 @@ impl Scope {
             }
             other => other.clone(),
         }
+    }
+
+    /// The id of an IP group whose name is a parameter, with the name put in.
+    fn named_group(&self, expression: &str) -> Option<String> {
+        let (function, arguments) = arguments(expression.trim())?;
+        let [kind, name] = arguments.as_slice() else {
+            return None;
+        };
+        let name = self.evaluate(name);
+        let fits = function.eq_ignore_ascii_case("resourceId") && !name.contains([UNKNOWN, '\'']);
+        fits.then(|| format!("[{function}({},'{name}')]", kind.trim()))
     }
 
     /// The literal value of `parameters('x')`, if the expression is that and no more.

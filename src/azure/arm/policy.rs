@@ -99,18 +99,16 @@ pub(in crate::azure) fn settings(fields: &mut Fields<'_>, report: &mut Report) {
             .outcome("not carried over: there are no signatures here");
     }
     for (key, what) in [
-        ("dnsSettings", "the DNS settings"),
-        ("explicitProxy", "the explicit proxy"),
-        ("snat", "SNAT"),
-        ("sql", "redirected SQL connections"),
-        ("transportSecurity", "the certificate of TLS inspection"),
+        ("dnsSettings", "the DNS settings are no rule"),
+        ("explicitProxy", "the explicit proxy is no rule"),
+        ("snat", "SNAT is no rule"),
+        ("sql", "how SQL is redirected is no rule"),
+        ("transportSecurity", "the certificate of TLS inspection is no rule"),
     ] {
         if let Some(node) = fields.take(key)
             && !matches!(node.value, Json::Map(entries) if entries.is_empty())
         {
-            report
-                .note(Kind::Setting, &node.at, format!("{what} is a setting and no rule"))
-                .outcome("not carried over");
+            report.note(Kind::Setting, &node.at, what).outcome("not carried over");
         }
     }
 }

@@ -84,11 +84,18 @@ pub(super) fn opens(
         }
     }
     if hosts.iter().any(|host| matches!(host, HostMatch::Cidr(_))) && lossy.action == Action::Allow {
-        let message = "a network rule for addresses".to_owned();
+        let wide = hosts
+            .iter()
+            .any(|host| matches!(host, HostMatch::Cidr(network) if network.prefix_len() < NAMING));
+        let mut outcome =
+            "matches only clients that ask for the address itself, never a name that resolves to it".to_owned();
+        if wide {
+            outcome.push_str("; so wide a range is the public space here, private ranges have to be named");
+        }
         lossy
             .report
-            .note(Kind::AddressRule, &rule.at, message)
-            .outcome("matches only clients that ask for the address itself, never a name that resolves to it");
+            .note(Kind::AddressRule, &rule.at, "a network rule for addresses")
+            .outcome(outcome);
     }
     (!to.is_empty()).then_some(Opens::To(to))
 }
