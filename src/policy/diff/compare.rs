@@ -154,8 +154,14 @@ impl Comparison {
     /// What differs for every allowed name where it resolves into closed or denied addresses.
     fn resolving(&self, found: &mut impl FnMut(Found)) {
         let host = Host::Name(self.listed.clone());
-        let into = Tree::of(self.cuts.iter().copied());
-        for (place, node) in into.nodes().filter(|(_, node)| node.parent.is_some()) {
+        // What is special is closed to every name that opens nothing, so it must not stand for the range around it.
+        let special = special_ranges().filter(|net| self.cuts.iter().any(|cut| cut.contains(net)));
+        let into = Tree::of(self.cuts.iter().copied().chain(special));
+        let is_cut = |net: &IpNet| self.cuts.binary_search(net).is_ok();
+        for (place, node) in into
+            .nodes()
+            .filter(|(_, node)| node.parent.is_some() || is_cut(&node.net))
+        {
             let addresses = [(Some(place), node.sample)];
             let class = HostClass::Resolving(node.net);
             let differs = self.try_all(class, &host, Vec::new(), into.clone(), &addresses);
