@@ -57,6 +57,8 @@ fn holds_line(list: &str, wanted: &str) -> bool {
     false
 }
 
+// The lists are those of the crate `psl`, kept as text: compiled in, that crate is 2.5 MB of code and answers only which
+// suffix a name has, where a wildcard also asks what lies below it; `publicsuffix` would have to be given the text as well.
 const REGISTRIES: &str = include_str!("../../config/public-suffixes/icann.txt");
 const OPERATORS: &str = include_str!("../../config/public-suffixes/private.txt");
 

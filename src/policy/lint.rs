@@ -19,7 +19,6 @@ use super::problem::lint::{Lint, Linted};
 use super::problem::{At, Place, Problem, Problems};
 use super::rule::{Effect, Position, SniCheck};
 
-#[allow(unused_imports, reason = "what reads them is being written")]
 pub(crate) use suffix::{any_tenant, opened_suffix, shared_suffix};
 
 /// Notes everything worth a look.
