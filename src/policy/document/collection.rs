@@ -4,6 +4,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use super::rule::{self, AllowRule, DenyRule, Opens};
 use super::{Document, Shared, Text, syntax};
@@ -41,9 +42,6 @@ pub enum CollectionRules {
     Allow(Vec<At<AllowRule>>),
     Deny(Vec<At<DenyRule>>),
 }
-
-/// Where a collection stands among the others; the lower is judged first. Two that are equal have no order.
-pub type Order = (CollectionKind, Reverse<bool>, u16, u16);
 
 impl Collection {
     pub fn action(&self) -> Effect {
@@ -88,27 +86,48 @@ impl Document {
         ordered.chain(&self.deny)
     }
 
-    /// Network before application, the parent's groups before others, then by the priority of the group, then by that
-    /// of the collection.
-    pub fn order_of(&self, collection: &Collection) -> Order {
-        let group = collection.group.as_ref().and_then(|group| self.group(&group.value));
-        let parent = group.is_some_and(|group| group.value.parent);
-        let priority = group.and_then(|group| group.value.priority).map_or(0, |at| at.value);
-        (collection.kind, Reverse(parent), priority, collection.priority.value)
-    }
-
     /// Puts them into the order of evaluation.
     pub(in crate::policy) fn sort_collections(&mut self) {
         let mut all = std::mem::take(&mut self.collections);
-        all.sort_by_key(|collection| self.order_of(&collection.value));
+        let orders = Orders::of(self);
+        all.sort_by_cached_key(|collection| orders.of_collection(&collection.value));
         self.collections = all;
     }
 
     /// The collections in the order of evaluation.
     pub fn in_order(&self) -> Vec<&At<Collection>> {
+        let orders = Orders::of(self);
         let mut all: Vec<_> = self.collections.iter().collect();
-        all.sort_by_key(|collection| self.order_of(&collection.value));
+        all.sort_by_cached_key(|collection| orders.of_collection(&collection.value));
         all
+    }
+}
+
+/// What groups say of the order, by their names.
+struct Orders(HashMap<Text, (Reverse<bool>, u16)>);
+
+/// Where a collection stands among the others; the lower is judged first. Two that are equal have no order.
+type Order = (CollectionKind, Reverse<bool>, u16, u16);
+
+impl Orders {
+    fn of(document: &Document) -> Self {
+        let groups = document.groups.iter().map(|group| {
+            let priority = group.value.priority.map_or(0, |at| at.value);
+            (Arc::clone(&group.value.name), (Reverse(group.value.parent), priority))
+        });
+        Self(groups.collect())
+    }
+
+    fn knows(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Network before application, the parent's groups before others, then by the priority of the group, then by that
+    /// of the collection.
+    fn of_collection(&self, collection: &Collection) -> Order {
+        let group = collection.group.as_ref().and_then(|group| self.0.get(&group.value));
+        let (parent, priority) = group.copied().unwrap_or((Reverse(false), 0));
+        (collection.kind, parent, priority, collection.priority.value)
     }
 }
 
@@ -285,10 +304,11 @@ pub(super) fn check(document: &Document, problems: &mut Problems<'_>) {
 fn check_groups(document: &Document, problems: &mut Problems<'_>) {
     let Some(first) = document.groups.first() else { return };
     let names: Vec<_> = document.groups.iter().map(|group| &*group.value.name).collect();
+    let orders = Orders::of(document);
     let numbered = document.groups.iter().find(|group| group.value.priority.is_some());
     for collection in &document.collections {
         match &collection.value.group {
-            Some(group) if document.group(&group.value).is_none() => {
+            Some(group) if !orders.knows(&group.value) => {
                 let help = match typed::nearest(&group.value, &names) {
                     Some(near) => format!("did you mean `{near}`?"),
                     None => format!("add it to `groups` ({})", problems.position(first.at)),
@@ -342,9 +362,10 @@ fn check_names(document: &Document, problems: &mut Problems<'_>) {
 
 /// Nobody should have to guess which of two is judged first.
 fn check_ties(document: &Document, problems: &mut Problems<'_>) {
+    let orders = Orders::of(document);
     let mut first: BTreeMap<Order, &At<Collection>> = BTreeMap::new();
     for collection in &document.collections {
-        let order = document.order_of(&collection.value);
+        let order = orders.of_collection(&collection.value);
         let Some(twin) = first.get(&order) else {
             first.insert(order, collection);
             continue;
