@@ -2,9 +2,11 @@
 //! Must not open anything for a feature that the output does not show; what it cannot show is said.
 //! Called by the draft.
 
+use serde_json::Value;
+
 use super::Facts;
 use super::pools::Gpu;
-use crate::azure::resource::{plain, shell};
+use crate::azure::resource::{Resource, plain, shell};
 
 /// One thing that the policy begins with, or one thing to know.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,23 +77,38 @@ fn node_updates(facts: &Facts<'_>, all: &mut Vec<Feature>) {
     }
 }
 
+/// The agent of Container insights, and whatever is on of Azure Monitor's own profile: all of it sends to the same hosts.
 fn monitoring(facts: &Facts<'_>, all: &mut Vec<Feature>) {
-    let on: Vec<_> = [
-        "addonProfiles.omsagent.enabled",
-        "azureMonitorProfile.metrics.enabled",
-        "azureMonitorProfile.containerInsights.enabled",
-        "azureMonitorProfile.logs.enabled",
-        "azureMonitorProfile.appMonitoring.autoInstrumentation.enabled",
-        "azureMonitorProfile.appMonitoring.openTelemetryMetrics.enabled",
-        "azureMonitorProfile.appMonitoring.openTelemetryLogs.enabled",
-    ]
-    .into_iter()
-    .filter(|path| facts.is_on(path))
-    .map(|path| path.trim_end_matches(".enabled"))
-    .collect();
+    let mut on = Vec::new();
+    if facts.is_on("addonProfiles.omsagent.enabled") {
+        on.push("addonProfiles.omsagent".to_owned());
+    }
+    on.extend(enabled_below(
+        "azureMonitorProfile",
+        facts.resource.entries("azureMonitorProfile"),
+    ));
     if !on.is_empty() {
         all.push(preset("aks/azure-monitor", &on.join(", ")));
     }
+}
+
+/// The paths of everything that says `enabled: true`.
+fn enabled_below(path: &str, entries: Vec<(&str, &Value)>) -> Vec<String> {
+    let mut found = Vec::new();
+    for (key, value) in entries {
+        let path = format!("{path}.{}", plain(key));
+        if let Some(inner) = Resource::of(value) {
+            if inner.flag("enabled") == Some(true) {
+                found.push(path.clone());
+            }
+            let entries = value.as_object().into_iter().flatten();
+            found.extend(enabled_below(
+                &path,
+                entries.map(|(key, value)| (key.as_str(), value)).collect(),
+            ));
+        }
+    }
+    found
 }
 
 /// The preset asks which vault; only Istio's own certificate authority says it.
@@ -203,7 +220,7 @@ fn extensions(facts: &Facts<'_>, all: &mut Vec<Feature>) {
 /// What needs nothing beyond aks/core, and what is not known here.
 fn others(facts: &Facts<'_>, all: &mut Vec<Feature>) {
     for (name, value) in facts.resource.entries("addonProfiles") {
-        let on = crate::azure::resource::Resource::of(value).and_then(|addon| addon.flag("enabled")) == Some(true);
+        let on = Resource::of(value).and_then(|addon| addon.flag("enabled")) == Some(true);
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         if !on || PRESET_ADDONS.iter().any(|known| is(known)) {
             continue;
