@@ -106,9 +106,6 @@ impl Decided {
         let (Some(_), Some(_)) = (&self.host, self.port) else {
             return false;
         };
-        if self.teller == Teller::Columns {
-            return true;
-        }
         match self.reason {
             Some(Reason::Rule | Reason::Report) => true,
             // The Host named another port than the one that the connection could reach, so nothing was judged for good.

@@ -416,6 +416,13 @@ mod tests {
             (opaque, Some(Kind::Unclear)),
             (own.clone(), None),
             (Decided { own_port: false, ..own }, Some(Kind::Breaks)),
+            (
+                Decided {
+                    teller: Teller::Columns,
+                    ..dns.clone()
+                },
+                None,
+            ),
             (dns, None),
             (unread, None),
             (private, None),

@@ -11,6 +11,7 @@ use crate::azure::columns::{
 };
 use crate::name::{Host, Port};
 use crate::policy::Reason;
+use crate::policy::rule::CollectionKind;
 
 /// Appends one line.
 pub(super) fn decision(record: &DecisionRecord, out: &mut Vec<u8>) {
@@ -56,11 +57,18 @@ fn row(record: &DecisionRecord) -> Row<'_> {
     })
 }
 
-/// The address of what the firewall would judge by its network rules.
+/// The address of what the firewall would judge by its network rules: a literal one, or the one behind a name that a
+/// network collection decided on.
 fn network_address(record: &DecisionRecord) -> Option<IpAddr> {
     match record.host {
         Some(Host::Address(address)) => Some(address),
-        Some(Host::Name(_)) | None => None,
+        Some(Host::Name(_)) => {
+            let collection = record.collection.as_deref().filter(|_| is_decided(record));
+            collection
+                .filter(|collection| collection.kind == CollectionKind::Network)
+                .and(record.address)
+        }
+        None => None,
     }
 }
 
@@ -91,8 +99,7 @@ fn target_url(record: &DecisionRecord) -> String {
 
 /// The other rules that a record names only came nearest, as in `Default Action` of the firewall.
 fn decided_by(record: &DecisionRecord) -> DecidedBy<'_> {
-    let decided = record.would_deny.is_none() && (record.allowed || record.reason == Reason::DenyRule);
-    let (true, Some(rule)) = (decided, record.rule.as_deref()) else {
+    let Some(rule) = record.rule.as_deref().filter(|_| is_decided(record)) else {
         return DecidedBy::default();
     };
     let collection = record.collection.as_deref();
@@ -106,11 +113,19 @@ fn decided_by(record: &DecisionRecord) -> DecidedBy<'_> {
     }
 }
 
+/// Whether the rule that a record names decided.
+fn is_decided(record: &DecisionRecord) -> bool {
+    record.would_deny.is_none() && (record.allowed || record.reason == Reason::DenyRule)
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::policy::rule::CollectionRef;
     use crate::telemetry::samples;
 
     #[test]
@@ -130,6 +145,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::too_many_lines, reason = "one row for each kind")]
     fn every_kind_of_record_has_its_columns() {
         let denied = || samples::denied(1);
         let allowed = || samples::allowed(1);
@@ -207,6 +223,16 @@ mod tests {
                     ..allowed()
                 },
                 json!({"RuleCollectionGroup": "BaseRCG2", "RuleCollection": "AppRC2", "Rule": "payments"}),
+            ),
+            (
+                DecisionRecord {
+                    collection: Some(Arc::new(CollectionRef {
+                        kind: CollectionKind::Network,
+                        ..samples::collection().as_ref().clone()
+                    })),
+                    ..allowed()
+                },
+                json!({"Category": "AZFWNetworkRule", "DestinationIp": "203.0.113.7", "RuleCollection": "AppRC2"}),
             ),
             (
                 nearest,
