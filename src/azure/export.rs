@@ -6,6 +6,7 @@ mod gather;
 mod limits;
 mod losses;
 mod order;
+mod products;
 mod rules;
 mod template;
 

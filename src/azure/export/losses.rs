@@ -2,6 +2,7 @@
 //! Must not decide what becomes of it; whoever writes the rules does, and says so here.
 //! Called by the export.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use crate::azure::report::{self, Kind, Report};
@@ -12,6 +13,8 @@ use crate::policy::rule::Position;
 pub(super) struct Losses<'t> {
     pub(super) report: Report,
     files: Problems<'t>,
+    /// Each thing is said once of a line.
+    said: HashSet<(Kind, Position, String)>,
 }
 
 impl<'t> Losses<'t> {
@@ -19,6 +22,7 @@ impl<'t> Losses<'t> {
         Self {
             report,
             files: Problems::new(texts),
+            said: HashSet::new(),
         }
     }
 
@@ -35,10 +39,7 @@ impl<'t> Losses<'t> {
             ..report::Place::default()
         };
         let message = message.into();
-        let known = self.report.findings().iter().any(|known| {
-            known.kind == kind && known.place == place && known.message == message && known.outcome == outcome
-        });
-        if !known {
+        if self.said.insert((kind, position, message.clone())) {
             self.report.note(kind, &place, message).outcome(outcome);
         }
     }

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 
 use super::gather::{Closing, Opening};
 use super::losses::Losses;
+use super::products::{Grouped, application_rules, network_rules, ports};
 use super::template::{Protocol, Rule, Source, Spoken, ip_group_id};
 use crate::azure::report::Kind;
 use crate::name::HostPattern;
@@ -50,10 +51,6 @@ pub(super) struct Writer<'a, 't> {
     pub(super) ip_groups: BTreeMap<Text, Vec<String>>,
 }
 
-/// Targets with what each is open for, in the order in which they were written.
-#[derive(Debug)]
-struct Grouped<K>(Vec<(String, Vec<K>)>);
-
 impl Writer<'_, '_> {
     pub(super) fn allow(&mut self, rule: &Opening, place: Where) -> Written {
         let Some(source) = self.source(rule.from.as_deref(), rule.at, true) else {
@@ -71,7 +68,7 @@ impl Writer<'_, '_> {
                 fqdn_tags: rule.tags.iter().map(ToString::to_string).collect(),
             });
         }
-        let (mut targets, mut addresses, mut names) = (Grouped(Vec::new()), Grouped(Vec::new()), Grouped(Vec::new()));
+        let (mut targets, mut addresses, mut names) = (Grouped::default(), Grouped::default(), Grouped::default());
         for to in &rule.to {
             match is_application(to, place) {
                 None => self.address(rule, to, &mut addresses),
@@ -102,7 +99,7 @@ impl Writer<'_, '_> {
         let Some(source) = self.source(rule.from.as_deref(), rule.at, false) else {
             return Written::default();
         };
-        let (mut targets, mut addresses, mut names) = (Grouped(Vec::new()), Grouped(Vec::new()), Grouped(Vec::new()));
+        let (mut targets, mut addresses, mut names) = (Grouped::default(), Grouped::default(), Grouped::default());
         for to in &rule.to {
             match &to.host {
                 HostMatch::Cidr(_) => {
@@ -354,36 +351,6 @@ impl Writer<'_, '_> {
     }
 }
 
-impl<K: PartialEq> Grouped<K> {
-    fn add(&mut self, target: String, kinds: impl IntoIterator<Item = K>) {
-        let place = self.0.iter().position(|(known, _)| *known == target);
-        let place = place.unwrap_or_else(|| {
-            self.0.push((target, Vec::new()));
-            self.0.len() - 1
-        });
-        let Some((_, known)) = self.0.get_mut(place) else {
-            return;
-        };
-        for kind in kinds {
-            if !known.contains(&kind) {
-                known.push(kind);
-            }
-        }
-    }
-
-    /// Targets that are open for the same, together: each is one rule.
-    fn products(self) -> Vec<(Vec<String>, Vec<K>)> {
-        let mut products: Vec<(Vec<String>, Vec<K>)> = Vec::new();
-        for (target, kinds) in self.0 {
-            match products.iter_mut().find(|(_, known)| *known == kinds) {
-                Some((targets, _)) => targets.push(target),
-                None => products.push((vec![target], kinds)),
-            }
-        }
-        products
-    }
-}
-
 /// Whether a destination belongs into an application rule; nothing for an address, which never does.
 pub(super) fn is_application(to: &Destination, place: Where) -> Option<bool> {
     match (&to.host, to.scheme, place) {
@@ -423,69 +390,6 @@ pub(super) fn holds(pattern: &HostPattern, name: &str) -> bool {
 
 pub(super) fn overlap(a: &RangeInclusive<u16>, b: &RangeInclusive<u16>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
-}
-
-fn application_rules(
-    name: &str,
-    description: Option<&String>,
-    source: &Source,
-    targets: Grouped<Protocol>,
-) -> Vec<Rule> {
-    let products = targets.products().into_iter().enumerate();
-    let rule = |(place, (target_fqdns, protocols)): (usize, (Vec<String>, Vec<Protocol>))| Rule::Application {
-        name: numbered(name, place),
-        description: description.cloned(),
-        source: source.clone(),
-        protocols,
-        target_fqdns,
-        fqdn_tags: Vec::new(),
-    };
-    products.map(rule).collect()
-}
-
-/// Addresses and names for the same ports stand in one rule.
-fn network_rules(
-    name: &str,
-    description: Option<&String>,
-    source: &Source,
-    addresses: Grouped<String>,
-    names: Grouped<String>,
-) -> Vec<Rule> {
-    let mut products: Vec<(Vec<String>, Vec<String>, Vec<String>)> = Vec::new();
-    for (addresses, ports) in addresses.products() {
-        products.push((addresses, Vec::new(), ports));
-    }
-    for (names, ports) in names.products() {
-        match products.iter_mut().find(|(_, _, known)| *known == ports) {
-            Some((_, own, _)) => *own = names,
-            None => products.push((Vec::new(), names, ports)),
-        }
-    }
-    let rule = |(place, (destination_addresses, destination_fqdns, destination_ports))| Rule::Network {
-        name: numbered(name, place),
-        description: description.cloned(),
-        ip_protocols: ["TCP"],
-        source: source.clone(),
-        destination_addresses,
-        destination_fqdns,
-        destination_ports,
-    };
-    products.into_iter().enumerate().map(rule).collect()
-}
-
-fn numbered(name: &str, place: usize) -> String {
-    match place {
-        0 => name.to_owned(),
-        more => format!("{name}-{}", more + 1),
-    }
-}
-
-fn ports(to: &Destination) -> String {
-    match (*to.ports.start(), *to.ports.end()) {
-        (0 | 1, u16::MAX) => "*".to_owned(),
-        (first, last) if first == last => first.to_string(),
-        (first, last) => format!("{first}-{last}"),
-    }
 }
 
 fn shown(network: IpNet) -> String {
