@@ -2,7 +2,7 @@
 //! Must not expand presets or look at other files; what refers to workloads is checked when all files are read.
 //! Called by the reader of a file.
 
-use std::sync::Arc;
+mod choice;
 
 use ipnet::IpNet;
 use jiff::civil::Date;
@@ -10,8 +10,6 @@ use jiff::civil::Date;
 use super::destination::{self, Role};
 use super::{Accept, Shared, Text, accept, address, syntax};
 use crate::address::translated_net;
-use crate::policy::presets::Row;
-use crate::policy::presets::expand::{With, is_of_cluster};
 use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Place, Problems};
 use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
@@ -19,6 +17,8 @@ use crate::policy::yaml::{
     Node, Value,
     typed::{self, Empty, Fields},
 };
+
+pub use choice::Choice;
 
 /// One entry of `allow`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,34 +71,6 @@ pub struct Checks {
     pub report: bool,
     /// Of a preset: what it is filled with, and which of its rows.
     pub rows: Option<Box<Choice>>,
-}
-
-/// What a rule says of the preset that it names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Choice {
-    /// Facts that `cluster` has no key for.
-    pub with: Vec<(At<Text>, At<Text>)>,
-    /// Rows that stay closed.
-    pub without: Vec<At<Text>>,
-    /// Rows that open only where they are named.
-    pub also: Vec<At<Text>>,
-    /// Something in `with` was refused, so that what seems to be missing may have been meant.
-    pub(in crate::policy) in_doubt: bool,
-}
-
-impl Choice {
-    /// Whether a row is opened.
-    pub fn opens(&self, row: &Row) -> bool {
-        let named = |ids: &[At<Text>]| ids.iter().any(|id| *id.value == *row.id);
-        named(&self.also) || (row.is_opened_unasked() && !named(&self.without))
-    }
-
-    pub fn with(&self) -> With {
-        let pairs = self.with.iter();
-        pairs
-            .map(|(key, value)| (Arc::clone(&key.value), Arc::clone(&value.value)))
-            .collect()
-    }
 }
 
 pub(super) fn read_allow(node: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<At<AllowRule>> {
@@ -375,81 +347,11 @@ fn checks(fields: &Fields<'_, '_>, opens: Option<&Opens>, problems: &mut Problem
     if let Some(node) = fields.value("report") {
         checks.report = typed::flag(node, "`report`", problems).unwrap_or_default();
     }
-    checks.rows = choice(fields, problems);
+    checks.rows = choice::read(fields, problems);
     if let Some(Opens::To(to)) = opens {
         check_tls(fields, to, &checks, problems);
     }
     (checks != Checks::default()).then(|| Box::new(checks))
-}
-
-/// What goes with `preset` alone.
-fn choice(fields: &Fields<'_, '_>, problems: &mut Problems<'_>) -> Option<Box<Choice>> {
-    if fields.value("preset").is_none() {
-        for key in ["with", "without", "also"] {
-            if let Some(at) = fields.place(key) {
-                problems
-                    .error(at, format!("`{key}` means nothing without `preset`"))
-                    .help("it speaks of the rows of a preset; remove the key");
-            }
-        }
-        return None;
-    }
-    let mut choice = Choice::default();
-    if let Some(node) = fields.value("with") {
-        for (key, value) in typed::map(node, "`with`", problems).unwrap_or_default() {
-            match fact(key, value, problems) {
-                Some(fact) => choice.with.push(fact),
-                None => choice.in_doubt = true,
-            }
-        }
-    }
-    let mut ids = |key: &str| {
-        let node = fields.value(key)?;
-        let items = typed::list(node, &format!("`{key}`"), Empty::Refused, problems)?;
-        let id = |item| typed::text(item, &format!("an item of `{key}`"), problems).map(|id| (id, item.at));
-        let ids: Vec<_> = items.iter().filter_map(id).collect();
-        Some(ids.into_iter().map(|(id, at)| At { value: id.into(), at }).collect())
-    };
-    choice.without = ids("without").unwrap_or_default();
-    choice.also = ids("also").unwrap_or_default();
-    (choice != Choice::default()).then(|| Box::new(choice))
-}
-
-/// One fact: part of a name, so that it opens that name and nothing wider.
-fn fact(key: &Node<'_>, value: &Node<'_>, problems: &mut Problems<'_>) -> Option<(At<Text>, At<Text>)> {
-    let name = typed::text(key, "a key", problems)?;
-    if is_of_cluster(name) {
-        problems
-            .error(
-                key.at,
-                format!("`{name}` is a fact of the cluster, and the same for every rule"),
-            )
-            .help(format!(
-                "write it below `cluster:` as `{name}: ...`, and remove it here"
-            ));
-        return None;
-    }
-    let text = typed::text(value, &format!("`{name}`"), problems)?;
-    if !text
-        .bytes()
-        .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-    {
-        problems
-            .error(value.at, format!("`{name}` cannot be `{text}`"))
-            .help("it becomes part of a name: letters, digits, `-` and dots, no wildcards");
-        return None;
-    }
-    let (key_at, value_at) = (key.at, value.at);
-    Some((
-        At {
-            value: name.into(),
-            at: key_at,
-        },
-        At {
-            value: text.to_ascii_lowercase().into(),
-            at: value_at,
-        },
-    ))
 }
 
 /// `addresses` opens ranges beyond the public space, so it must not name what is never dialled, nor everything.

@@ -35,9 +35,9 @@ pub(super) fn check_preset(
     accept: &[At<Accept>],
     noted: &mut Noted<'_, '_>,
 ) {
-    let Some(preset) = document.presets.preset(&name.value) else {
-        return;
-    };
+    // What every node needs is no choice.
+    let found = document.presets.preset(&name.value).filter(|_| *name.value != *CORE);
+    let Some(preset) = found else { return };
     let choice = checks
         .and_then(|checks| checks.rows.as_deref().cloned())
         .unwrap_or_default();
@@ -173,3 +173,5 @@ const PRIVATE: &[(&str, &str)] = &[
     ("svc", "the cluster"),
     ("home.arpa", "reserved for private networks"),
 ];
+
+const CORE: &str = "aks/core";
