@@ -5,9 +5,11 @@
 mod application;
 mod draft;
 mod host;
+mod mapping;
 mod network;
 mod order;
 mod overview;
+mod ranges;
 mod sources;
 mod verify;
 
@@ -22,7 +24,7 @@ use crate::policy::document::Document;
 use draft::{Draft, DraftCollection, DraftRule, Entry};
 use sources::Mapped;
 
-pub use sources::Mapping;
+pub use mapping::Mapping;
 
 /// What is decided by who imports, beside the rules.
 #[derive(Clone, Debug, Default)]

@@ -9,7 +9,8 @@ use ipnet::IpNet;
 
 use super::Lossy;
 use super::draft::Opens;
-use super::sources::{looks_like_address, missing_group, ranges};
+use super::ranges::{looks_like_address, ranges};
+use super::sources::missing_group;
 use crate::address::never_within;
 use crate::azure::arm::value::last_segment;
 use crate::azure::ip_groups;
@@ -247,9 +248,11 @@ fn addresses(
     lossy: &mut Lossy<'_>,
 ) -> Option<Vec<IpNet>> {
     let text = address.value.as_str();
-    if text == "*" {
+    // The firewall carries IPv4 alone, so the whole of it is `*`, however it is written.
+    let whole = [IpNet::V4(ipnet::Ipv4Net::default())];
+    if text == "*" || lossy.action == Action::Deny && ranges(text).is_ok_and(|ranges| ranges == whole) {
         let mut all = vec![IpNet::V4(ipnet::Ipv4Net::default())];
-        // The firewall carries IPv4 alone; what is denied to everyone must not pass by IPv6.
+        // What is denied to everyone must not pass by IPv6.
         if lossy.action == Action::Deny {
             all.push(IpNet::V6(ipnet::Ipv6Net::default()));
         }

@@ -3,27 +3,19 @@
 //! Called by import for each rule.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
-use std::str::FromStr;
 
-use ipnet::{IpNet, Ipv4Subnets, Ipv6Subnets};
+use ipnet::IpNet;
 
 use super::Lossy;
 use super::draft::{Draft, Who};
+use super::mapping::Mapping;
+use super::ranges::{looks_like_address, ranges};
 use crate::azure::arm::value::last_segment;
 use crate::azure::ip_groups::{self, Missing};
 use crate::azure::json::shortened;
-use crate::azure::model::{Firewall, Placed, Rule, SelectorGroup};
+use crate::azure::model::{Action, Firewall, IpGroup, Placed, Rule, SelectorGroup};
 use crate::azure::report::{Kind, Place, Report};
 use crate::policy::document::{Document, Workload, syntax};
-
-/// One `SOURCE=WORKLOAD`: a range of Azure's, or the name of an IP group or of a group of pods, and who it is here.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapping {
-    pub source: String,
-    pub workload: String,
-}
 
 /// The mappings, and what they were used for.
 #[derive(Debug)]
@@ -36,60 +28,6 @@ pub(super) struct Mapped<'f> {
     used: BTreeSet<usize>,
     /// Workloads made of groups of pods.
     pods: BTreeMap<String, (String, Vec<(String, String)>)>,
-}
-
-impl Mapping {
-    /// Reads `SOURCE=WORKLOAD,...`; an item without `=` is one more workload for the source before it.
-    ///
-    /// # Errors
-    /// What is wrong, for a person.
-    pub fn parse_list(text: &str) -> Result<Vec<Self>, String> {
-        let mut all: Vec<Self> = Vec::new();
-        for item in text.split(',') {
-            let (source, workload) = match item.split_once('=') {
-                Some((source, workload)) => (source.trim().to_owned(), workload.trim()),
-                None => match all.last() {
-                    Some(last) => (last.source.clone(), item.trim()),
-                    None => return Err(format!("`{item}` has no `=`: write 10.224.0.0/16=nodes")),
-                },
-            };
-            if source.is_empty() {
-                return Err(format!(
-                    "`{item}` has no source before the `=`: write 10.224.0.0/16=nodes"
-                ));
-            }
-            if !syntax::is_dns_label(workload) || workload == "konnectivity" {
-                return Err(format!(
-                    "`{workload}` cannot be the name of a workload: lower-case letters, digits and `-`"
-                ));
-            }
-            if looks_like_address(&source) {
-                ranges(&source).map_err(|why| format!("`{source}` {why}"))?;
-            }
-            all.push(Self {
-                source,
-                workload: workload.to_owned(),
-            });
-        }
-        Ok(all)
-    }
-}
-
-impl FromStr for Mapping {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match Self::parse_list(text)?.as_slice() {
-            [one] => Ok(one.clone()),
-            _ => Err("one source and one workload: 10.224.0.0/16=nodes".to_owned()),
-        }
-    }
-}
-
-impl fmt::Display for Mapping {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}={}", self.source, self.workload)
-    }
 }
 
 impl<'f> Mapped<'f> {
@@ -122,7 +60,7 @@ impl<'f> Mapped<'f> {
         let mut found = BTreeSet::new();
         let (mut any, mut failed) = (false, false);
         for address in &sources.addresses {
-            match self.address(address, lossy.report) {
+            match self.address(address, lossy) {
                 Some(Found::Any) => any = true,
                 Some(Found::Mapped(indices)) => found.extend(indices),
                 None => failed = true,
@@ -130,7 +68,8 @@ impl<'f> Mapped<'f> {
         }
         for id in &sources.ip_groups {
             match self.ip_group(id, lossy) {
-                Ok(indices) => found.extend(indices),
+                Ok(Found::Any) => any = true,
+                Ok(Found::Mapped(indices)) => found.extend(indices),
                 Err(Unread::Wrong) => failed = true,
                 Err(Unread::Lost) => {}
             }
@@ -145,6 +84,7 @@ impl<'f> Mapped<'f> {
                 None => failed = true,
             }
         }
+        self.add_within(&mut found);
         self.used.extend(found.iter().copied());
         if failed {
             return None;
@@ -189,6 +129,9 @@ impl<'f> Mapped<'f> {
                 continue;
             }
             let ranges = self.ranges_of(&mapping.source);
+            if self.is_unsure(mapping, report) {
+                continue;
+            }
             if ranges.is_empty() {
                 report
                     .note(
@@ -206,8 +149,15 @@ impl<'f> Mapped<'f> {
         draft
     }
 
-    fn address(&mut self, address: &Placed<String>, report: &mut Report) -> Option<Found> {
+    fn address(&mut self, address: &Placed<String>, lossy: &mut Lossy<'_>) -> Option<Found> {
         let text = address.value.as_str();
+        // The firewall carries IPv4 alone, so the whole of it is `*`.
+        let whole = [IpNet::V4(ipnet::Ipv4Net::default())];
+        let is_everyone = text == "*" || ranges(text).is_ok_and(|ranges| ranges == whole);
+        // A deny rule for everyone closes for every workload, whichever one `*` was mapped to.
+        if is_everyone && lossy.action == Action::Deny {
+            return Some(Found::Any);
+        }
         let by_name = self.indices(|mapping| mapping.source == text);
         if !by_name.is_empty() {
             return Some(Found::Mapped(by_name));
@@ -215,6 +165,7 @@ impl<'f> Mapped<'f> {
         if text == "*" {
             return Some(Found::Any);
         }
+        let report = &mut *lossy.report;
         let wanted = match ranges(text) {
             Ok(ranges) => ranges,
             Err(why) if looks_like_address(text) => {
@@ -234,8 +185,7 @@ impl<'f> Mapped<'f> {
         if !same.is_empty() {
             return Some(Found::Mapped(same));
         }
-        // The firewall carries IPv4 alone, so this is `*`.
-        if wanted == [IpNet::V4(ipnet::Ipv4Net::default())] {
+        if is_everyone {
             return Some(Found::Any);
         }
         let why = self.near(&wanted);
@@ -262,13 +212,13 @@ impl<'f> Mapped<'f> {
         "is mapped to no workload".to_owned()
     }
 
-    fn ip_group(&mut self, id: &Placed<String>, lossy: &mut Lossy<'_>) -> Result<BTreeSet<usize>, Unread> {
+    fn ip_group(&mut self, id: &Placed<String>, lossy: &mut Lossy<'_>) -> Result<Found, Unread> {
         let name = last_segment(&id.value);
         let by_name = self.indices(|mapping| {
             mapping.source.eq_ignore_ascii_case(name) || mapping.source.eq_ignore_ascii_case(&id.value)
         });
         if !by_name.is_empty() {
-            return Ok(by_name);
+            return Ok(Found::Mapped(by_name));
         }
         let group = match ip_groups::find(&self.firewall.ip_groups, id) {
             Ok(group) => group,
@@ -288,14 +238,19 @@ impl<'f> Mapped<'f> {
             return Err(Unread::Wrong);
         }
         let mut found = BTreeSet::new();
-        let mut failed = false;
+        let (mut any, mut failed) = (false, false);
         for address in &group.addresses {
-            match self.address(address, lossy.report) {
+            match self.address(address, lossy) {
                 Some(Found::Mapped(indices)) => found.extend(indices),
-                Some(Found::Any) | None => failed = true,
+                Some(Found::Any) => any = true,
+                None => failed = true,
             }
         }
-        if failed { Err(Unread::Wrong) } else { Ok(found) }
+        match (failed, any) {
+            (true, _) => Err(Unread::Wrong),
+            (false, true) => Ok(Found::Any),
+            (false, false) => Ok(Found::Mapped(found)),
+        }
     }
 
     /// A group of pods: mapped by name, or a workload that exists, or one to be written.
@@ -334,6 +289,15 @@ impl<'f> Mapped<'f> {
             self.miss(&id.value, &id.at, "has no name that a workload could have here");
             return None;
         }
+        let own = (namespace.clone(), group.pods.clone());
+        if self.pods.get(&label).is_some_and(|other| *other != own) {
+            self.miss(
+                &id.value,
+                &id.at,
+                "would be the same workload here as another group of pods",
+            );
+            return None;
+        }
         report
             .note(
                 Kind::KubeSelector,
@@ -341,8 +305,21 @@ impl<'f> Mapped<'f> {
                 format!("the pods of `{}` are the workload `{label}`", shortened(&group.name)),
             )
             .outcome("written with a port of its own, by which the proxy knows them");
-        self.pods.insert(label.clone(), (namespace.clone(), group.pods.clone()));
+        self.pods.insert(label.clone(), own);
         Some(Err(label))
+    }
+
+    /// A workload whose range lies in one of the rule's is meant as well. Where both are known by their ranges that shows
+    /// by itself; workloads of files that exist may be known by pods or ports.
+    fn add_within(&self, found: &mut BTreeSet<usize>) {
+        let of = |index: &usize| self.mappings.get(*index).map(|mapping| self.ranges_of(&mapping.source));
+        let named: Vec<IpNet> = found.iter().filter_map(of).flatten().collect();
+        let within = self.indices(|mapping| {
+            let own = self.ranges_of(&mapping.source);
+            let is_held = |one: &IpNet| named.iter().any(|outer| outer.contains(one));
+            self.known.workload(&mapping.workload).is_some() && !own.is_empty() && own.iter().all(is_held)
+        });
+        found.extend(within);
     }
 
     /// A workload that stands for several sources of which the rule names only some.
@@ -391,13 +368,61 @@ impl<'f> Mapped<'f> {
         if let Ok(ranges) = ranges(source) {
             return ranges;
         }
-        let mut groups = self.firewall.ip_groups.iter();
-        let group = groups.find(|group| group.name.eq_ignore_ascii_case(last_segment(source)));
-        let addresses = group.map(|group| group.addresses.as_slice()).unwrap_or_default();
+        let mut groups = self.groups_of(source);
+        let addresses = groups
+            .next()
+            .map(|group| group.addresses.as_slice())
+            .unwrap_or_default();
         addresses
             .iter()
             .flat_map(|address| ranges(&address.value).unwrap_or_default())
             .collect()
+    }
+
+    /// The IP groups that a mapping means: with this id, or of this name.
+    fn groups_of<'a>(&'a self, source: &'a str) -> impl Iterator<Item = &'a IpGroup> {
+        let has_id = |group: &IpGroup| group.id.as_deref().is_some_and(|id| id.eq_ignore_ascii_case(source));
+        let by_id = self.firewall.ip_groups.iter().any(has_id);
+        let name = last_segment(source);
+        self.firewall.ip_groups.iter().filter(move |group| {
+            let of_name = group.name.eq_ignore_ascii_case(name) && (group.id.is_none() || !source.contains('/'));
+            if by_id { has_id(group) } else { of_name }
+        })
+    }
+
+    /// Notes what of a mapped IP group cannot be told: which of several it is, and addresses that cannot be read.
+    fn is_unsure(&self, mapping: &Mapping, report: &mut Report) -> bool {
+        if ranges(&mapping.source).is_ok() {
+            return false;
+        }
+        let mut groups = self.groups_of(&mapping.source);
+        let Some(group) = groups.next() else { return false };
+        let values = |group: &IpGroup| {
+            group
+                .addresses
+                .iter()
+                .map(|at| at.value.clone())
+                .collect::<BTreeSet<_>>()
+        };
+        if let Some(other) = groups.find(|other| values(other) != values(group)) {
+            let message = format!(
+                "`{}` is mapped, and several IP groups with different addresses are called so",
+                shortened(&mapping.source)
+            );
+            report
+                .note(Kind::Duplicate, &other.at, message)
+                .help("map the whole id, `/subscriptions/...`, or give only the group that is meant");
+            return true;
+        }
+        let mut unsure = false;
+        for address in &group.addresses {
+            if let Err(why) = ranges(&address.value) {
+                let message = format!("the address `{}` {why}", shortened(&address.value));
+                report.note(Kind::BadValue, &address.at, message);
+                unsure = true;
+            }
+        }
+        unsure
     }
 }
 
@@ -420,40 +445,6 @@ pub(super) fn missing_group(name: &str, missing: Missing) -> String {
         Missing::Elsewhere => format!("an IP group `{name}` was given, but its id is another one"),
         Missing::Ambiguous => format!("several IP groups `{name}` were given, none with this id"),
     }
-}
-
-/// The networks of an address, a CIDR or a range `a-b`.
-pub(super) fn ranges(text: &str) -> Result<Vec<IpNet>, &'static str> {
-    if let Ok(address) = text.parse::<IpAddr>() {
-        return Ok(vec![address.into()]);
-    }
-    if let Ok(network) = text.parse::<IpNet>() {
-        if network.addr() != network.network() {
-            return Err("has bits set behind its prefix length, so that it can be read in two ways");
-        }
-        return Ok(vec![network]);
-    }
-    let Some((first, last)) = text.split_once('-') else {
-        return Err("is neither an address nor a range of addresses");
-    };
-    match (first.parse::<IpAddr>(), last.parse::<IpAddr>()) {
-        (Ok(IpAddr::V4(first)), Ok(IpAddr::V4(last))) if first <= last => {
-            Ok(Ipv4Subnets::new(first, last, 0).map(IpNet::V4).collect())
-        }
-        (Ok(IpAddr::V6(first)), Ok(IpAddr::V6(last))) if first <= last => {
-            Ok(Ipv6Subnets::new(first, last, 0).map(IpNet::V6).collect())
-        }
-        (Ok(_), Ok(_)) => Err("is a range that ends before it begins"),
-        _ => Err("is neither an address nor a range of addresses"),
-    }
-}
-
-/// Whether a text was meant as an address, and not as a name or a tag.
-pub(super) fn looks_like_address(text: &str) -> bool {
-    let first = text.split(['/', '-', '.', ':']).next().unwrap_or_default();
-    text.contains(':')
-        || text.parse::<Ipv4Addr>().is_ok()
-        || !first.is_empty() && first.bytes().all(|byte| byte.is_ascii_digit()) && text.contains('.')
 }
 
 fn is_group(group: &SelectorGroup, id: &str) -> bool {
