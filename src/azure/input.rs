@@ -248,6 +248,9 @@ impl Files<'_> {
                 .help(EXPORT);
             return;
         }
+        if !self.is_deployed(node) {
+            return;
+        }
         let kind = node.find("type").and_then(|kind| kind.value.as_text());
         let has = |key: &str| {
             node.find(key).is_some() || node.find("properties").is_some_and(|inner| inner.find(key).is_some())
@@ -308,6 +311,39 @@ impl Files<'_> {
                 )
                 .help(EXPORT);
         }
+    }
+
+    /// Resources that were cut out of a template bring its conditions, and others inside of them.
+    fn is_deployed(&mut self, node: &Node<'_>) -> bool {
+        if let Some(inner) = node.find("resources")
+            && !matches!(inner.value, Json::List(items) if items.is_empty())
+        {
+            self.report
+                .note(
+                    Kind::UnknownShape,
+                    &inner.at,
+                    "resources inside of a resource are read in templates only",
+                )
+                .help(EXPORT);
+            return false;
+        }
+        let flag = |key: &str| {
+            node.find(key)
+                .map(|flag| (*flag.value == Json::Bool(key == "condition"), flag))
+        };
+        for (fits, flag) in [flag("condition"), flag("existing")].into_iter().flatten() {
+            if !fits {
+                self.report
+                    .note(
+                        Kind::UnknownShape,
+                        &flag.at,
+                        "nothing says whether this resource is deployed at all",
+                    )
+                    .help(EXPORT);
+                return false;
+            }
+        }
+        true
     }
 
     fn typed(&mut self, node: &Node<'_>, kind: &str, named: Named) {
