@@ -10,7 +10,7 @@ use super::model::{Application, Collection, CollectionKind, Group, Network, Plac
 use super::report::{Kind, Place, Report};
 use super::template;
 use value::{
-    RESOURCE_KEYS, action, description, fits, ip_protocols, last_segment, optional_name, ports, protocol,
+    RESOURCE_KEYS, action, description, fits, ip_protocols, last_segment, optional_name, policy_id, ports, protocol,
     required_list, required_name, required_priority, segment_after, word,
 };
 
@@ -75,6 +75,7 @@ pub(super) fn group(node: &Node<'_>, named: Named, parent: bool, report: &mut Re
         name: Some(name),
         priority: Some(priority?),
         policy,
+        policy_id: id.and_then(policy_id),
         parent,
         collections: all,
         at,

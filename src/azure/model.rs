@@ -27,6 +27,8 @@ pub struct Group {
     pub priority: Option<u16>,
     /// The policy or firewall that it belongs to, as far as the input says it.
     pub policy: Option<String>,
+    /// Its whole id in lower case, if the input says it: two policies of one name are two.
+    pub policy_id: Option<String>,
     /// Of the parent policy: comes before every group of the child.
     pub parent: bool,
     pub collections: Vec<Collection>,

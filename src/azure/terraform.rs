@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use super::arm::policy::{PolicyFacts, threat_intelligence};
 use super::arm::value::{
-    action, description, fits, ip_protocols, last_segment, optional_name, ports, protocol, required_list,
+    action, description, fits, ip_protocols, last_segment, optional_name, policy_id, ports, protocol, required_list,
     required_name, required_priority, segment_after,
 };
 use super::json::{Fields, Json, Node};
@@ -55,6 +55,10 @@ fn unknown<'j>(node: &Node<'j>) -> HashMap<&'j str, Node<'j>> {
     let items = changes.value.as_list().unwrap_or_default().iter().enumerate();
     let of_change = |(index, item): (usize, &'j Json)| {
         let change = Node::new(item, changes.at.item(index));
+        // What is left of an object that was replaced is no resource of the plan.
+        if change.find("deposed").is_some() {
+            return None;
+        }
         let address = change.find("address")?.value.as_text()?;
         Some((address, change.find("change")?.find("after_unknown")?))
     };
@@ -299,6 +303,7 @@ fn group(values: &Node<'_>, report: &mut Report) -> Option<Group> {
         name: Some(name),
         priority: Some(priority?),
         policy: id.and_then(|id| segment_after(id, "firewallPolicies")),
+        policy_id: id.and_then(policy_id),
         parent: false,
         collections,
         at,

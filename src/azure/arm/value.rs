@@ -214,6 +214,14 @@ pub(in crate::azure) fn segment_after(id: &str, key: &str) -> Option<String> {
     segments.next().map(str::to_owned)
 }
 
+/// The id up to the policy, in lower case.
+pub(in crate::azure) fn policy_id(id: &str) -> Option<String> {
+    let id = id.to_ascii_lowercase();
+    let (scope, rest) = id.split_once("/firewallpolicies/")?;
+    let name = rest.split('/').next()?;
+    Some(format!("{scope}/firewallpolicies/{name}"))
+}
+
 /// Of every resource; none says anything about rules.
 pub(in crate::azure) const RESOURCE_KEYS: &[&str] = &[
     "apiVersion",

@@ -31,7 +31,13 @@ pub(super) fn link(firewall: &mut Firewall, policies: &[PolicyFacts], parents_gi
         .groups
         .iter()
         .find(|group| group.policy.is_none() && group.name.is_some());
-    if let (Some(lost), 2..) = (lost, all.len()) {
+    let twins = policies.iter().enumerate().any(|(index, facts)| {
+        let mut earlier = policies.iter().take(index);
+        earlier.any(|other| other.at.file == facts.at.file && other.name.is_some() && other.name == facts.name)
+    });
+    if let Some(lost) = lost
+        && (twins || all.len() > 1)
+    {
         let message = "several policies were given, and nothing says to which of them this group belongs";
         report.note(Kind::SeveralPolicies, &lost.at, message).help(
             "import one policy, and give the rules of its parent with `--parent FILE`; a plan that creates both \
@@ -82,13 +88,24 @@ fn check_levels(firewall: &Firewall, report: &mut Report) {
             .filter(|group| group.parent == parent && group.policy.is_some());
         if let Some(first) = of_level.next()
             && let Some(other) = of_level.find(|group| {
-                !same(
-                    group.policy.as_deref().unwrap_or_default(),
-                    first.policy.as_deref().unwrap_or_default(),
-                )
+                let ids = (&group.policy_id, &first.policy_id);
+                let is_same_id = !matches!(ids, (Some(own), Some(other)) if own != other);
+                !is_same_id
+                    || !same(
+                        group.policy.as_deref().unwrap_or_default(),
+                        first.policy.as_deref().unwrap_or_default(),
+                    )
             })
         {
-            let name = |group: &Group| shortened(group.policy.as_deref().unwrap_or_default()).replace('\u{fffd}', "");
+            let same_name = first
+                .policy
+                .as_deref()
+                .is_some_and(|own| same(own, other.policy.as_deref().unwrap_or_default()));
+            let name = |group: &Group| {
+                let id = group.policy_id.as_deref().filter(|_| same_name);
+                let name = id.or(group.policy.as_deref()).unwrap_or_default();
+                name.replace('\u{fffd}', "")
+            };
             report
                 .note(
                     Kind::SeveralPolicies,
