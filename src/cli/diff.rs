@@ -29,11 +29,11 @@ pub(super) struct DiffArgs {
     /// The same, as it shall be
     #[arg(value_name = "NEW")]
     new: String,
-    #[command(flatten)]
-    azure: AzureArgs,
     /// For people, or for machines
     #[arg(long, value_enum, default_value_t)]
     output: Output,
+    #[command(flatten)]
+    azure: AzureArgs,
 }
 
 /// How Azure Firewall's rules are read; as `import azure-firewall` does.
@@ -49,6 +49,9 @@ pub(super) struct AzureArgs {
     /// Service tags as Microsoft publishes them
     #[arg(long, value_name = "FILE")]
     service_tags: Option<PathBuf>,
+    /// Policy file or directory with the workloads and the cluster that the rules need; may be repeated
+    #[arg(long, value_name = "PATH")]
+    policy: Vec<PathBuf>,
     /// Kinds of findings that are left out or narrowed before the comparison
     #[arg(long, value_name = "KIND", value_delimiter = ',', value_parser = acceptable)]
     accept: Vec<Kind>,

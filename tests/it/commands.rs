@@ -312,6 +312,46 @@ fn diff_says_which_requests_are_answered_differently() {
 }
 
 #[test]
+fn diff_takes_the_workloads_and_the_cluster_of_azures_rules_from_a_policy() {
+    let rules = include_str!("../../config/examples/azure/rules.json");
+    let folder = Folder::with(&[
+        ("rules.json", rules),
+        ("new.json", &rules.replace("api.stripe.com", "api.example.com")),
+        (
+            "groups.json",
+            include_str!("../../config/examples/azure/ip-groups.json"),
+        ),
+        ("cluster.yaml", include_str!("../../config/examples/azure/cluster.yaml")),
+    ]);
+    let diff = |old: &str, new: &str, more: &[&str]| {
+        let mut words = vec!["diff", old, new, "--ip-groups", "groups.json"];
+        words.extend(["--accept", "not-tcp,network-fqdn"]);
+        words.extend(["--sources", "10.224.0.0/16=nodes,10.225.0.0/16=shop"]);
+        words.extend(more);
+        folder.run(&words)
+    };
+    let beside = ["--policy", "cluster.yaml"];
+    let ended = diff("rules.json", "new.json", &beside);
+    assert_eq!(ended.code, 1, "{ended:?}");
+    assert!(ended.out.ends_with("1 opened, 1 closed\n"), "{ended:?}");
+    assert!(
+        ended.out.contains("https://api.example.com  from shop"),
+        "the workload of the file: {ended:?}"
+    );
+    let ended = diff("rules.json", "preset:aks/core", &beside);
+    assert!(
+        !ended.out.contains("name.hcp.westeurope.azmk8s.io"),
+        "the list is for that cluster: {ended:?}"
+    );
+    let ended = diff("rules.json", "new.json", &[]);
+    assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
+    assert!(
+        ended.err.contains("give the file that says them, `--policy FILE`"),
+        "{ended:?}"
+    );
+}
+
+#[test]
 fn a_failed_expectation_is_invalid() {
     let folder = Folder::with(&[(
         "policy.yaml",

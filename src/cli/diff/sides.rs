@@ -31,7 +31,7 @@ pub(super) enum Wrong {
 pub(super) fn read(names: [&str; 2], azure: &AzureArgs, now: Timestamp) -> Result<[Side; 2], Wrong> {
     let files = names.map(|name| match name.strip_prefix(PRESET) {
         Some(_) => Ok(None),
-        None if is_json(name) => imported(name, azure, now).map(|side| Some((side, None))),
+        None if is_json(name) => imported(name, azure, now).map(Some),
         None => files(name, now).map(Some),
     });
     let [old, new] = files;
@@ -50,18 +50,21 @@ pub(super) fn read(names: [&str; 2], azure: &AzureArgs, now: Timestamp) -> Resul
 fn files(name: &str, now: Timestamp) -> Result<(Side, Option<Cluster>), Wrong> {
     let source = PolicySource::Files(vec![PathBuf::from(name)].into());
     let compiled = source.compile(now).map_err(Wrong::Rejected)?;
-    let cluster = Document::read(&compiled.texts)
-        .ok()
-        .and_then(|document| document.cluster);
+    let cluster = cluster(&compiled.texts);
     let side = Side {
         policy: compiled.policy,
         notes: Vec::new(),
     };
-    Ok((side, cluster.map(|cluster| cluster.value)))
+    Ok((side, cluster))
 }
 
-/// The rules of an Azure Firewall, as `import` would write them.
-fn imported(name: &str, azure: &AzureArgs, now: Timestamp) -> Result<Side, Wrong> {
+fn cluster(texts: &[SourceText]) -> Option<Cluster> {
+    let document = Document::read(texts).ok()?;
+    document.cluster.map(|cluster| cluster.value)
+}
+
+/// The rules of an Azure Firewall, as `import` would write them, beside the files that they refer to.
+fn imported(name: &str, azure: &AzureArgs, now: Timestamp) -> Result<(Side, Option<Cluster>), Wrong> {
     let text = |file: &PathBuf| -> Result<SourceText, Wrong> {
         Ok(SourceText {
             text: azure_file::read(file)
@@ -79,20 +82,28 @@ fn imported(name: &str, azure: &AzureArgs, now: Timestamp) -> Result<Side, Wrong
         ip_groups: &ip_groups,
         service_tags: service_tags.as_ref(),
     };
+    let beside = match &*azure.policy {
+        [] => Vec::new(),
+        paths => PolicySource::Files(paths.to_vec().into())
+            .texts()
+            .map_err(Wrong::Rejected)?,
+    };
     let options = Options {
         sources: azure.sources.concat(),
         accept: azure.accept.clone(),
-        policy: Vec::new(),
+        policy: beside.clone(),
     };
     let Imported { report, policy } = import(texts, &options, now);
     let Some(policy) = policy else {
         return Err(Wrong::Said(report.render(false)));
     };
-    let loaded = compiled(&format!("{name}, imported"), policy, now)?;
-    Ok(Side {
+    let cluster = cluster(&beside);
+    let loaded = compiled(beside, &format!("{name}, imported"), policy, now)?;
+    let side = Side {
         policy: loaded,
         notes: vec![format!("`{name}`: {}", report.summary())],
-    })
+    };
+    Ok((side, cluster))
 }
 
 fn is_json(name: &str) -> bool {
@@ -101,16 +112,17 @@ fn is_json(name: &str) -> bool {
         .is_some_and(|end| end.eq_ignore_ascii_case("json"))
 }
 
-fn compiled(name: &str, text: String, now: Timestamp) -> Result<Policy, Wrong> {
-    let texts = [SourceText {
+fn compiled(beside: Vec<SourceText>, name: &str, text: String, now: Timestamp) -> Result<Policy, Wrong> {
+    let mut texts = beside;
+    texts.push(SourceText {
         name: name.into(),
         text: text.into(),
-    }];
+    });
     let loaded = load(&texts, now, Generation(1), None).map_err(|problems| {
         Wrong::Rejected(Rejected {
             cause: Cause::Invalid,
             problems,
-            texts: texts.to_vec(),
+            texts,
         })
     })?;
     Ok(loaded.policy)
@@ -143,7 +155,7 @@ fn preset(name: &str, cluster: Option<&Cluster>, now: Timestamp) -> Result<Side,
         "cluster: {{cloud: {}, region: {region}, api_server: {server}}}\nallow:\n  - {{preset: {name}{with}}}\n",
         cloud.as_str()
     );
-    let policy = compiled(&format!("{PRESET}{name}"), text, now)?;
+    let policy = compiled(Vec::new(), &format!("{PRESET}{name}"), text, now)?;
     let mut notes = Vec::new();
     if cluster.is_none() {
         notes.push(format!(
