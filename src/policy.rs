@@ -25,7 +25,7 @@ pub(crate) mod yaml;
 
 pub use ask::{Action, Ask, Decision, Inspect, Seen, Source, Stage};
 pub use changes::{Changes, changes};
-pub(crate) use compile::end_of;
+pub(crate) use compile::{API_SERVER, end_of};
 pub use compiled::{Mode, Policy, Workload};
 pub use explain::{Explanation, explain, suggestion};
 pub use gate::{enforce, expected, gate};

@@ -9,8 +9,8 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::Decided;
-use crate::policy::Policy;
 use crate::policy::rule::Effect;
+use crate::policy::{API_SERVER, Policy};
 
 /// Hits of rules, as records tell them.
 #[derive(Debug)]
@@ -112,11 +112,12 @@ impl<'p> Watch<'p> {
         self.saw_allowed
     }
 
-    /// Every rule of the policy, in its order.
+    /// Every rule of the policy that somebody wrote, in its order.
     pub fn rows(&self, since: Timestamp, now: Timestamp) -> Vec<Row> {
         let reaches_back = self.first.is_some_and(|first| first <= since);
         let rules = self.policy.rules().iter().zip(&self.hits);
         rules
+            .filter(|(rule, _)| &*rule.name != API_SERVER)
             .map(|(rule, hits)| {
                 let watched = reaches_back && (self.saw_allowed || rule.effect == Effect::Deny);
                 let expired = rule.until.is_some_and(|until| until <= now);
@@ -180,7 +181,8 @@ impl Page {
     pub fn rows(self, since: Timestamp) -> Result<Vec<Row>, String> {
         let time = |text: &str| text.parse::<Timestamp>().map_err(|_| format!("`{text}` is no time"));
         let watched = time(&self.since)? <= since;
-        let rows = self.rules.into_iter().map(|rule| {
+        let written = self.rules.into_iter().filter(|rule| rule.name != API_SERVER);
+        let rows = written.map(|rule| {
             let last = rule.last_hit.as_deref().map(time).transpose()?;
             Ok(Row {
                 // A last hit is one even where the page is younger.
@@ -286,6 +288,21 @@ deny: [{name: bad, to: [f.test]}]
             "used Unwatched, old Unwatched, never Unwatched, past Expired, e.test Unwatched, e.test Unwatched, bad Unused",
             "where only denials are logged, nothing is known of allow rules"
         );
+    }
+
+    #[test]
+    fn what_nobody_wrote_is_nobodys_to_remove() {
+        let policy = load(
+            "cluster: {api_server: api.hcp.westeurope.azmk8s.io, networks: {pods: [10.244.0.0/16]}}\nallow: [a.test]\n",
+        );
+        assert!(policy.rules().iter().any(|rule| &*rule.name == API_SERVER));
+        let watch = Watch::new(&policy);
+        let rows = watch.rows(at("2026-11-01T00:00:00Z"), at("2026-11-20T00:00:00Z"));
+        let names: Vec<_> = rows.into_iter().map(|row| row.name).collect();
+        assert_eq!(names, ["a.test"]);
+        let page = r#"{"since":"2026-10-01T00:00:00Z","matching":1,"shown":1,"rules":[{"name":"cluster.api_server","at":"p:1","hits":0}]}"#;
+        let page = Page::read(page.as_bytes()).unwrap();
+        assert_eq!(page.rows(at("2026-11-01T00:00:00Z")).unwrap(), []);
     }
 
     #[test]

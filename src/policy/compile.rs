@@ -292,6 +292,6 @@ fn from(from: Option<Vec<At<Peer>>>) -> From {
     }
 }
 
-/// What the rule is called that nobody writes.
-const API_SERVER: &str = "cluster.api_server";
+/// What the rule is called that nobody writes, and nobody can remove.
+pub(crate) const API_SERVER: &str = "cluster.api_server";
 const WORKLOAD_IDENTITY: &str = "aks/workload-identity";
