@@ -47,6 +47,10 @@ impl Logs {
             }
         }
         logs.say(terminal);
+        if !failed && logs.tally.events == 0 && logs.tally.left_out == 0 {
+            terminal.say("error: there is not one record");
+            failed = true;
+        }
         if failed { Err(Exit::Unusable) } else { Ok(logs) }
     }
 

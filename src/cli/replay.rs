@@ -57,6 +57,10 @@ pub(super) fn replay(args: &ReplayArgs, terminal: &mut Terminal) -> Exit {
         Ok(logs) => logs,
         Err(exit) => return exit,
     };
+    if replay.is_empty() {
+        terminal.say("error: no record here is a decision that can be judged again: questions to DNS and UDP are none");
+        return Exit::Unusable;
+    }
     match args.output {
         Output::Text => terminal.result(&text(&replay)),
         Output::Json => terminal.result(&format!("{:#}", as_json(&replay, &logs))),

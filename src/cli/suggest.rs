@@ -102,7 +102,7 @@ fn yaml(learner: &Learner<'_>, suggestions: &Suggestions) -> String {
     );
     undecided(
         &mut text,
-        "denied by a deny rule, or never to be opened",
+        "denied by a deny rule, or an address that is private, reserved or never opened",
         &suggestions.on_purpose,
     );
     if !suggestions.ignored.is_empty() {
@@ -113,12 +113,12 @@ fn yaml(learner: &Learner<'_>, suggestions: &Suggestions) -> String {
     }
     let _ = writeln!(
         text,
-        "\n# {} records are allowed by the policy as it is, {} were not its doing{}",
+        "\n# records that the policy allows as it is: {}; that no policy decided: {}{}",
         learner.settled,
         learner.not_by_policy,
         match learner.unlisted {
             0 => String::new(),
-            unlisted => format!(", {unlisted} more of too many kinds are not listed"),
+            unlisted => format!("; of too many kinds to be listed: {unlisted}"),
         }
     );
     text

@@ -124,6 +124,11 @@ impl<'p> Replay<'p> {
         self.changes.entry(change).or_default().add(decided.at, decided.source);
     }
 
+    /// Whether there was nothing to judge: then nothing is known, and "nothing would break" would be wrong.
+    pub fn is_empty(&self) -> bool {
+        self.agreed == 0 && self.others.is_empty() && self.changes.is_empty()
+    }
+
     /// All changes, worst first, and the most frequent first of each kind.
     pub fn changes(&self) -> Vec<(&Change, &Evidence)> {
         let mut changes: Vec<_> = self.changes.iter().collect();

@@ -45,7 +45,7 @@ pub struct Suggestions {
     pub entries: Vec<Suggested>,
     /// Denied for what a client showed or where a name leads: somebody must decide.
     pub decide: Vec<Undecided>,
-    /// Denied by a deny rule, or never to be opened.
+    /// Denied by a deny rule, or an address that is private, reserved or never opened.
     pub on_purpose: Vec<Undecided>,
     /// Names for which nothing is proposed, and why.
     pub ignored: Vec<Ignored>,

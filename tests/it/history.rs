@@ -287,6 +287,10 @@ fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
         ("torn.log", format!("{good}\n{}\n", &good[..80])),
         ("text.log", "12:00:01 DENY  trips 10.1.2.3:5555 -> CONNECT a.test:443 no_rule id=1\n".to_owned()),
         ("empty.log", String::new()),
+        (
+            "dns.log",
+            "[INFO] 10.1.2.3:4000 - 1 \"A IN a.test. udp 55 false 1232\" NOERROR qr,rd,ra 104 0.012s\n".to_owned(),
+        ),
         ("policy.yaml", "allow: [{name: never, to: [b.test]}]\n".to_owned()),
         ("page.json", r#"{"since":"2026-01-01T00:00:00.000Z","matching":1,"shown":1,"rules":[{"name":"never","at":"policy.yaml:1","hits":0}]}"#.to_owned()),
     ] {
@@ -309,9 +313,18 @@ fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
         assert_eq!(text, Some(2), "{command:?}");
         assert!(said.contains("text.log holds no record"), "{said}");
         assert!(with(&["good.log", "empty.log"]).1.contains("empty.log is empty"));
+        assert_eq!(with(&["empty.log"]).0, Some(2), "{command:?}");
         assert_eq!(with(&["nowhere.log"]).0, Some(2));
         assert_eq!(with(&["good.log", "--policy", "good.log"]).0, Some(2));
     }
+    let (dns, said) = code(&["replay", "dns.log"]);
+    assert_eq!(
+        dns,
+        Some(2),
+        "nothing was judged, so nobody may read that nothing would break"
+    );
+    assert!(said.contains("no record here is a decision"), "{said}");
+    assert_eq!(code(&["suggest", "dns.log"]).0, Some(0));
     let ended = run(
         &folder,
         &["unused", "--since", "2026-02-01", "--policy-page", "page.json"],

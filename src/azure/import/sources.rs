@@ -120,7 +120,7 @@ impl<'f> Mapped<'f> {
                     format!("`{}` {why}{more}", shortened(source)),
                 )
                 .help(format!(
-                    "say which workload it is here: `--sources {}=nodes`",
+                    "say which workload it is here: `--sources {}=WORKLOAD`",
                     last_segment_of(source)
                 ));
         }
@@ -224,7 +224,7 @@ impl<'f> Mapped<'f> {
             Ok(group) => group,
             Err(missing) => {
                 let message = missing_group(name, missing);
-                let help = format!("give it with `--ip-groups FILE`, or map it: `--sources {name}=nodes`");
+                let help = format!("give it with `--ip-groups FILE`, or map it: `--sources {name}=WORKLOAD`");
                 lossy
                     .lost(Kind::IpGroup, &id.at, message, "not carried over as a source")
                     .help(help);
