@@ -63,7 +63,8 @@ pub(super) fn application_rules(
     products.map(rule).collect()
 }
 
-/// Addresses and names for the same ports stand in one rule.
+/// Addresses and names never stand in one rule, not even for the same ports: which of them Azure would match is not
+/// documented, and import refuses it.
 pub(super) fn network_rules(
     name: &str,
     description: Option<&String>,
@@ -76,10 +77,7 @@ pub(super) fn network_rules(
         products.push((addresses, Vec::new(), ports));
     }
     for (names, ports) in names.products() {
-        match products.iter_mut().find(|(_, _, known)| *known == ports) {
-            Some((_, own, _)) => *own = names,
-            None => products.push((Vec::new(), names, ports)),
-        }
+        products.push((Vec::new(), names, ports));
     }
     let rule = |(place, (destination_addresses, destination_fqdns, destination_ports))| Rule::Network {
         name: numbered(name, place),

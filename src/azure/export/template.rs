@@ -188,7 +188,7 @@ impl Template {
                 depends_on,
                 properties: Properties::Group {
                     priority: group.priority,
-                    rule_collections: group.collections,
+                    rule_collections: group.collections.into_iter().map(Collection::literal).collect(),
                 },
             });
         }
@@ -212,6 +212,17 @@ impl Collection {
             rules,
         }
     }
+
+    /// With what a person wrote of its rules as text, which Azure would evaluate where it stands in brackets. Names of
+    /// groups and collections have no brackets.
+    fn literal(mut self) -> Self {
+        for rule in &mut self.rules {
+            let (Rule::Application { name, description, .. } | Rule::Network { name, description, .. }) = rule;
+            *name = literal(std::mem::take(name));
+            *description = description.take().map(literal);
+        }
+        self
+    }
 }
 
 impl Rule {
@@ -225,6 +236,14 @@ impl Rule {
 /// How rules refer to an IP group of the same template.
 pub(super) fn ip_group_id(name: &str) -> String {
     format!("[resourceId('{IP_GROUPS}', '{name}')]")
+}
+
+fn literal(text: String) -> String {
+    if text.starts_with('[') && text.ends_with(']') {
+        format!("[{text}")
+    } else {
+        text
+    }
 }
 
 fn text(description: &'static str) -> Parameter {
