@@ -64,7 +64,14 @@ fn samples_come_back_as_they_went() {
             unsayable.push(name);
         }
     }
-    assert_eq!(unsayable, ["kube-selectors", "odd-names", "service-tags-given"]);
+    let of_pods = [
+        "deny-of-everyone-with-star-mapped",
+        "kube-selectors",
+        "ranges-within-ranges",
+    ];
+    let (of_pods, others): (Vec<_>, Vec<_>) = unsayable.iter().partition(|name| of_pods.contains(&name.as_str()));
+    assert_eq!(of_pods.len(), 3, "{of_pods:?}");
+    assert_eq!(others, ["odd-names", "service-tags-given"]);
     assert!(same > 20 && incomplete <= 1, "{same} {incomplete}");
 }
 
