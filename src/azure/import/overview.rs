@@ -83,13 +83,17 @@ pub(super) fn shadows(draft: &Draft, ordered: &[(&Group, &Collection)], report: 
                 meet(from, &other.from).then_some(*port)
             });
             if let Some(port) = hidden {
+                let outcome = match drafted {
+                    Some(_) => KEPT,
+                    None => "not carried over: here the application rules decide",
+                };
                 report
                     .note(
                         Kind::Shadows,
                         &rule.at,
                         format!("the rule allows port {port} to `{wide}`: in Azure no application rule ever decides about that"),
                     )
-                    .outcome("kept, but here it matches only clients that ask for an address: names are decided by the application rules")
+                    .outcome(outcome)
                     .help("what passes in production because of it may be denied here, so take it out of both");
             }
         }
@@ -143,3 +147,6 @@ const WIDE_TAGS: &[&str] = &[
     "Storage",
     "AzureContainerRegistry",
 ];
+
+const KEPT: &str =
+    "kept, but here it matches only clients that ask for an address: names are decided by the application rules";
