@@ -441,6 +441,25 @@ deny: [bad.test]
     }
 
     #[test]
+    fn names_that_a_zone_answers_whatever_they_are_bring_out_nothing() {
+        let mut asked: Vec<_> = (100..400)
+            .map(|n| format!("10.1.0.1 ? x{n}k{}q{n}z.tunnel.example.com NOERROR", n * 7))
+            .collect();
+        asked.push("10.1.0.1 ? www.tunnel.example.com NOERROR".to_owned());
+        asked.push("10.1.0.1 ? 3f9a81bc77de01.files.example.com NOERROR".to_owned());
+        let found = suggestions(POLICY, &asked);
+        assert_eq!(
+            entries(&found),
+            [
+                "Dns 1x - \"3f9a81bc77de01.files.example.com\"",
+                "Dns 1x - www.tunnel.example.com"
+            ]
+        );
+        let ignored: u64 = found.ignored.iter().map(|ignored| ignored.count).sum();
+        assert_eq!(ignored, 300);
+    }
+
+    #[test]
     fn a_flood_of_made_up_names_brings_out_nothing() {
         let mut seed = 7_u64;
         let mut label = || {

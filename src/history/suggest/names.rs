@@ -20,14 +20,17 @@ pub(super) struct Family<'a> {
     more_sources: bool,
     /// Names that DNS has found.
     resolved: usize,
+    /// Labels that look made up and that one client alone asked for, found or not.
+    odd: usize,
 }
 
 impl Family<'_> {
     pub(super) fn add(&mut self, first: &str, resolved: bool, evidence: &Evidence) {
         let made_up = looks_made_up(first);
         let several = evidence.sources.len() > 1;
-        if made_up && !resolved && !several {
-            self.made_up += 1;
+        if made_up && !several {
+            self.odd += 1;
+            self.made_up += usize::from(!resolved);
         }
         if !made_up && (several || resolved) {
             self.credible += 1;
@@ -43,6 +46,11 @@ impl Family<'_> {
     pub(super) fn is_flood(&self) -> bool {
         let unresolved = self.members.len() - self.resolved;
         unresolved > MANY && self.sources.len() == 1 || unresolved > 2 * SEVERAL && self.made_up * 2 > unresolved
+    }
+
+    /// Whether somebody sends data out in questions: the servers of such a zone have an answer to every name.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.odd > MANY
     }
 
     /// Several plain names, each asked for by several clients or known to DNS, and several clients in all.

@@ -75,7 +75,8 @@ impl Learner<'_> {
             let first = lacking.host.split('.').next().unwrap_or_default();
             let resolved = self.answered(&lacking.host) == Some(true);
             let alone = evidence.sources.len() == 1;
-            if !resolved && (flood || alone && looks_made_up(first) && family.made_up > FEW) {
+            let odd = alone && looks_made_up(first);
+            if !resolved && flood || odd && (!resolved && family.made_up > FEW || family.is_tunnel()) {
                 let what = format!("names below {parent} that look made up or were asked by one client alone");
                 suggestions.ignore(&what, evidence.count);
             } else {
