@@ -242,7 +242,8 @@ pub fn shell(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
 
-fn one_line(text: &str) -> String {
+/// The same, however long it is.
+pub fn one_line(text: &str) -> String {
     let visible = |c: char| {
         if c.is_control() || INVISIBLE.contains(&c) {
             '?'

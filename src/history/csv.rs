@@ -29,15 +29,18 @@ impl Table {
 
     /// Takes the next line; gives a row with the line on which it began, once it is whole.
     pub(super) fn line(&mut self, number: u64, line: &str) -> Option<(u64, Row)> {
+        let mut is_open = line.matches('"').count() % 2 == 1;
         let (began, text) = match self.open.take() {
             Some((began, mut text)) => {
+                // The field that was open is closed only by what this line adds.
+                is_open = !is_open;
                 text.push('\n');
                 text.push_str(line);
                 (began, text)
             }
             None => (number, line.to_owned()),
         };
-        if text.matches('"').count() % 2 == 1 {
+        if is_open {
             if text.len() > MAX_ROW {
                 return Some((began, Err("a quotation mark is not closed")));
             }

@@ -11,6 +11,7 @@ use super::legacy::message;
 use super::rows::{Read, object};
 use super::split::{Kind, Splitter};
 use super::{Event, Question};
+use crate::azure::resource::plain;
 
 /// What a log gives.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +84,9 @@ impl Lines {
             Kind::Object => self.json(line, piece, give),
             Kind::Text => match std::str::from_utf8(piece) {
                 Ok(text) => self.text(line, text, give),
-                Err(_) if self.table.is_some() => self.unreadable(line, "it is not UTF-8".to_owned(), give),
+                Err(_) if self.table.is_some() || may_be_record(piece) => {
+                    self.unreadable(line, "it is not UTF-8".to_owned(), give);
+                }
                 Err(_) => self.tally.others += 1,
             },
         }
@@ -97,6 +100,10 @@ impl Lines {
     }
 
     fn object(&mut self, line: u64, found: Map<String, Value>, give: &mut impl FnMut(Item)) {
+        if let Some(key) = cut_short(&found) {
+            let why = format!("the answer is only a part of what was asked for: it has `{key}`");
+            self.unreadable(line, why, give);
+        }
         match object(found) {
             Ok(read) => self.read(line, read, give),
             Err(why) => self.unreadable(line, why, give),
@@ -165,8 +172,28 @@ impl Lines {
 
     fn unreadable(&mut self, line: u64, why: String, give: &mut impl FnMut(Item)) {
         self.tally.unreadable += 1;
+        // It may quote the log, and whoever is logged may have chosen that.
+        let why = plain(&why);
         give(Item::Unreadable { line, why });
     }
+}
+
+/// Whether something within a line that is no text may be a record.
+fn may_be_record(line: &[u8]) -> bool {
+    let marks: [&[u8]; 3] = [b"{\"", b"[INFO] ", b" request from "];
+    marks
+        .iter()
+        .any(|mark| line.windows(mark.len()).any(|part| part == *mark))
+}
+
+/// What says that a list of rows has not all of them: pages of Azure's APIs, and the partial answers of its queries.
+fn cut_short(found: &Map<String, Value>) -> Option<&'static str> {
+    let is_list = |key: &str| found.get(key).is_some_and(Value::is_array);
+    if !["value", "tables"].into_iter().any(is_list) {
+        return None;
+    }
+    let says = |key: &&str| found.get(*key).is_some_and(|value| !value.is_null() && value != "");
+    ["error", "nextLink", "@odata.nextLink"].into_iter().find(says)
 }
 
 /// What follows `[pod/NAME/CONTAINER]`, a time and `stdout F`, in any number; and the time.
@@ -230,6 +257,20 @@ mod tests {
             }
         }
         assert!(cases.len() > 10);
+    }
+
+    #[test]
+    fn a_record_in_a_line_that_is_no_text_is_not_passed_over() {
+        let mut said = Vec::new();
+        let mut give = |item| said.push(format!("{item:?}"));
+        let mut reader = Reader::default();
+        reader.push(
+            b"2026-03-01T12:00:01Z stdout F {\"type\":\"dec\xff\"}\nlog of \xff\n",
+            &mut give,
+        );
+        let tally = reader.finish(&mut give);
+        assert_eq!((tally.unreadable, tally.others), (1, 1));
+        assert!(said[0].contains("it is not UTF-8"), "{said:?}");
     }
 
     #[test]

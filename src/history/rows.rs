@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{Answer, Decided, Entry, Event, Question, Teller};
 use crate::azure::columns::{NO_RULE, NO_SNI, REPORTED};
+use crate::azure::resource::one_line;
 use crate::name::{Host, HostName, Port};
 use crate::policy::{Reason, Seen};
 
@@ -129,6 +130,7 @@ fn azure_row(row: &Map<String, Value>) -> Result<Read, String> {
 impl Columns {
     /// What they say in our words.
     pub(super) fn read(self) -> Result<Read, String> {
+        printable("Rule", &self.rule)?;
         let protocol = self.protocol.to_ascii_uppercase();
         let host = match self.host.as_str() {
             "" => None,
@@ -219,6 +221,13 @@ struct Record {
 
 fn own(object: Map<String, Value>) -> Result<Read, String> {
     let own: Record = serde_json::from_value(Value::Object(object)).map_err(|error| error.to_string())?;
+    for (key, said) in [
+        ("workload", &own.workload),
+        ("rule", &own.rule),
+        ("rule_at", &own.rule_at),
+    ] {
+        printable(key, said.as_deref().unwrap_or_default())?;
+    }
     let word = |code: &str| reason(code).ok_or_else(|| format!("`{code}` is no reason of this version"));
     let sni = own.sni.as_deref().map(|sni| HostName::parse(sni.as_bytes()));
     let sni = sni.transpose().map_err(|bad| bad.to_string())?;
@@ -299,6 +308,14 @@ fn tables_of(tables: &[Value]) -> Result<Vec<Value>, String> {
         }
     }
     Ok(all)
+}
+
+/// No name of a policy holds line ends or marks that steer a terminal; printed, they would say what no record says.
+fn printable(key: &str, said: &str) -> Result<(), String> {
+    if one_line(said) == said {
+        return Ok(());
+    }
+    Err(format!("`{key}` holds a line end or another control character"))
 }
 
 fn host_of(text: &str) -> Result<Host, String> {
