@@ -8,7 +8,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::Exit;
@@ -140,6 +140,14 @@ fn from_logs(args: &UnusedArgs, terminal: &mut Terminal) -> Result<Found, Exit> 
             "the log begins only at {first}: what came before that is not known"
         )),
         Some(_) => {}
+    }
+    if let Some(last) = watch
+        .last()
+        .filter(|last| *last < args.since || *last < now - SignedDuration::from_hours(24))
+    {
+        remarks.push(format!(
+            "the log ends already at {last}: what came after that is not known"
+        ));
     }
     if !watch.saw_allowed() {
         remarks.push(

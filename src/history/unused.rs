@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Decided;
 use crate::policy::rule::Effect;
-use crate::policy::{API_SERVER, Policy};
+use crate::policy::{API_SERVER, Policy, Reason};
 
 /// Hits of rules, as records tell them.
 #[derive(Debug)]
@@ -20,7 +20,9 @@ pub struct Watch<'p> {
     by_name: HashMap<&'p str, Vec<usize>, RandomState>,
     hits: Vec<Hits>,
     first: Option<Timestamp>,
-    /// Whether anything that was allowed was recorded; with `log.decisions: denied` nothing is.
+    last: Option<Timestamp>,
+    /// Whether anything that a rule allowed was recorded; with `log.decisions: denied` nothing is, and what only reporting
+    /// let through is no sign of it.
     saw_allowed: bool,
     /// Records of rules that the policy does not have.
     pub strangers: u64,
@@ -73,6 +75,7 @@ impl<'p> Watch<'p> {
             by_name,
             hits: vec![Hits::default(); policy.rules().len()],
             first: None,
+            last: None,
             saw_allowed: false,
             strangers: 0,
         }
@@ -80,7 +83,8 @@ impl<'p> Watch<'p> {
 
     pub fn add(&mut self, decided: &Decided) {
         self.first = [self.first, decided.at].into_iter().flatten().min();
-        self.saw_allowed |= decided.allowed;
+        self.last = self.last.max(decided.at);
+        self.saw_allowed |= decided.allowed && decided.reason != Some(Reason::Report);
         let Some(name) = decided.rule.as_deref().filter(|_| decided.rule_decided()) else {
             return;
         };
@@ -108,13 +112,19 @@ impl<'p> Watch<'p> {
         self.first
     }
 
+    /// The last one.
+    pub fn last(&self) -> Option<Timestamp> {
+        self.last
+    }
+
     pub fn saw_allowed(&self) -> bool {
         self.saw_allowed
     }
 
     /// Every rule of the policy that somebody wrote, in its order.
     pub fn rows(&self, since: Timestamp, now: Timestamp) -> Vec<Row> {
-        let reaches_back = self.first.is_some_and(|first| first <= since);
+        let reaches_back =
+            self.first.is_some_and(|first| first <= since) && self.last.is_some_and(|last| last >= since);
         let rules = self.policy.rules().iter().zip(&self.hits);
         rules
             .filter(|(rule, _)| &*rule.name != API_SERVER)
@@ -282,7 +292,7 @@ deny: [{name: bad, to: [f.test]}]
             usages(&records, "2026-09-01T00:00:00Z"),
             "used Used, old Used, never Unwatched, past Expired, e.test Unwatched, e.test Used, bad Unwatched"
         );
-        let denied = log(&[("2026-10-01", "deny", "bad", 8)]);
+        let denied = log(&[("2026-10-01", "deny", "bad", 8), ("2026-11-10", "deny", "gone", 9)]);
         assert_eq!(
             usages(&denied, "2026-11-01T00:00:00Z"),
             "used Unwatched, old Unwatched, never Unwatched, past Expired, e.test Unwatched, e.test Unwatched, bad Unused",
@@ -303,6 +313,24 @@ deny: [{name: bad, to: [f.test]}]
         let page = r#"{"since":"2026-10-01T00:00:00Z","matching":1,"shown":1,"rules":[{"name":"cluster.api_server","at":"p:1","hits":0}]}"#;
         let page = Page::read(page.as_bytes()).unwrap();
         assert_eq!(page.rows(at("2026-11-01T00:00:00Z")).unwrap(), []);
+    }
+
+    #[test]
+    fn a_rule_that_nobody_watched_is_not_called_unused() {
+        let unused = |records: &[Decided], since: &str| usages(records, since).matches("Unused").count();
+        let ended = log(&[("2026-09-01", "allow", "used", 2), ("2026-10-01", "allow", "old", 3)]);
+        assert_eq!(
+            unused(&ended, "2026-11-01T00:00:00Z"),
+            0,
+            "the log ends before that day"
+        );
+        assert_ne!(unused(&ended, "2026-10-01T00:00:00Z"), 0);
+        // `log.decisions: denied` writes down what only reporting let through, and no rule that allows.
+        let mut reported = log(&[("2026-10-01", "allow", "", 0), ("2026-11-10", "deny", "bad", 8)]);
+        reported[0].reason = Some(Reason::Report);
+        reported[0].would_deny = Some(Reason::NoRule);
+        reported[0].rule = None;
+        assert_eq!(unused(&reported, "2026-11-01T00:00:00Z"), 0);
     }
 
     #[test]
