@@ -376,6 +376,32 @@ deny: [bad.test]
     }
 
     #[test]
+    fn a_domain_that_answers_for_every_name_brings_out_nothing() {
+        let pods = ["10.1.0.1", "10.1.0.2"];
+        let told = |n: usize, name: &str| {
+            let source = pods[n % 2];
+            let name = format!("{name}.x.evil.example");
+            [
+                format!("{source} ? {name} NOERROR"),
+                format!("trips@{source} {name}:443 denied"),
+            ]
+        };
+        let chance = |n: usize| format!("{:x}", 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(n as u64 + 1));
+        let few: Vec<_> = (0..20).flat_map(|n| told(n, &chance(n))).collect();
+        let few = [few, (0..4).flat_map(|n| told(n, &format!("plain{n}"))).collect()].concat();
+        let wild = entries(&suggestions(POLICY, &few));
+        assert!(wild.iter().all(|entry| !entry.starts_with("Wildcard")), "{wild:?}");
+        let many: Vec<_> = (0..200).flat_map(|n| told(n, &format!("n{n}"))).collect();
+        let need = pods.map(|pod| format!("trips@{pod} api.x.evil.example:443 denied"));
+        let found = suggestions(POLICY, &[many, need.to_vec()].concat());
+        assert_eq!(
+            entries(&found),
+            ["Exact 2x - {from: [trips], to: [api.x.evil.example]}"]
+        );
+        assert_eq!(found.ignored.iter().map(|ignored| ignored.count).sum::<u64>(), 200);
+    }
+
+    #[test]
     fn a_wildcard_takes_several_clients_and_several_plain_names() {
         let ask = |source: &str, name: &str| format!("trips@{source} {name}.data.example.com:443 denied");
         let wild = |records: &[String]| {

@@ -2,7 +2,7 @@
 //! Must not take one client's word for either.
 //! Called by `suggest`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::net::IpAddr;
 
 use super::{Kind, Lacking};
@@ -14,6 +14,8 @@ pub(super) struct Family<'a> {
     pub(super) members: Vec<(&'a Lacking, Kind, &'a Evidence)>,
     /// Labels that look made up, that one client alone asked for, and that DNS has not found.
     pub(super) made_up: usize,
+    /// Plain names that each client alone asked for, found or not.
+    alone: HashMap<IpAddr, usize>,
     /// Plain labels that several clients asked for, or one that DNS has found.
     credible: usize,
     sources: BTreeSet<IpAddr>,
@@ -32,6 +34,9 @@ impl Family<'_> {
             self.odd += 1;
             self.made_up += usize::from(!resolved);
         }
+        if let Some(source) = evidence.sources.first().filter(|_| !several && !made_up) {
+            *self.alone.entry(*source).or_default() += 1;
+        }
         if !made_up && (several || resolved) {
             self.credible += 1;
         }
@@ -45,7 +50,17 @@ impl Family<'_> {
     /// Many names that one client alone came up with, or many that nobody would call anything by.
     pub(super) fn is_flood(&self) -> bool {
         let unresolved = self.members.len() - self.resolved;
-        unresolved > MANY && self.sources.len() == 1 || unresolved > 2 * SEVERAL && self.made_up * 2 > unresolved
+        unresolved > MANY && self.sources.len() == 1
+            || unresolved > 2 * SEVERAL && self.made_up * 2 > unresolved
+            || self.alone.values().any(|names| *names > FAR_TOO_MANY)
+    }
+
+    /// Whether one client alone asked for this name, as for very many beside it.
+    pub(super) fn is_of_flood(&self, evidence: &Evidence) -> bool {
+        let source = evidence.sources.first().filter(|_| evidence.sources.len() == 1);
+        source
+            .and_then(|source| self.alone.get(source))
+            .is_some_and(|names| *names > FAR_TOO_MANY)
     }
 
     /// Whether somebody sends data out in questions: the servers of such a zone have an answer to every name.
@@ -55,7 +70,7 @@ impl Family<'_> {
 
     /// Several plain names, each asked for by several clients or known to DNS, and several clients in all.
     pub(super) fn calls_for_wildcard(&self) -> bool {
-        self.sources.len() > 1 && self.credible >= SEVERAL
+        self.sources.len() > 1 && self.credible >= SEVERAL && self.odd * 2 <= self.members.len()
     }
 
     pub(super) fn evidence(&self) -> Evidence {
@@ -80,6 +95,8 @@ pub(super) fn looks_made_up(label: &str) -> bool {
 
 /// Names below one parent that a person would still list.
 const MANY: usize = 20;
+/// Names below one parent that one client alone may bring up, even where DNS finds all of them.
+const FAR_TOO_MANY: usize = 50;
 /// Names that a wildcard must stand for.
 const SEVERAL: usize = 3;
 /// Shorter parts are what people call things, too.

@@ -76,7 +76,12 @@ impl Learner<'_> {
             let resolved = self.answered(&lacking.host) == Some(true);
             let alone = evidence.sources.len() == 1;
             let odd = alone && looks_made_up(first);
-            if !resolved && flood || odd && (!resolved && family.made_up > FEW || family.is_tunnel()) {
+            // Whoever wants to be let out owns the parent, and its server finds every name. Domains of their own, directly
+            // below `com`, cost too much for that.
+            let found_on_demand = parent.contains('.') && family.is_of_flood(evidence);
+            let unproven =
+                !resolved && alone && flood || odd && (!resolved && family.made_up > FEW || family.is_tunnel());
+            if found_on_demand || unproven {
                 let what = format!("names below {parent} that look made up or were asked by one client alone");
                 suggestions.ignore(&what, evidence.count);
             } else {
@@ -146,6 +151,9 @@ impl Learner<'_> {
             .is_some()
         {
             risks.push("serves every tenant under one name".to_owned());
+        }
+        if lacking.host.split('.').any(|label| label.starts_with("xn--")) {
+            risks.push("letters of other scripts (`xn--`): it may be made to look like another name".to_owned());
         }
         if evidence.count == 1 {
             risks.push("seen once".to_owned());
