@@ -36,6 +36,7 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
     for tag in &compiled.tags {
         terminal.say(&format!("note: {tag}"));
     }
+    compiled.policy.needs().prepare();
     let effective = settings.clone();
     let is_builtin = source == PolicySource::Builtin;
     let app = match App::bind(settings, source, compiled) {

@@ -183,7 +183,10 @@ impl Watch {
         let texts = read.texts.clone();
         let compiled = {
             let previous = previous.clone();
-            spawn_blocking(move || compile(read, now, previous.generation().next(), Some(&previous)))
+            spawn_blocking(move || {
+                let compiled = compile(read, now, previous.generation().next(), Some(&previous));
+                compiled.inspect(|compiled| compiled.policy.needs().prepare())
+            })
         };
         let Compiled {
             policy,

@@ -39,8 +39,17 @@ impl Needs {
     /// The presets that need this host on this port, those that name it most narrowly first. Nothing is allocated where
     /// there are none.
     pub fn of(&self, host: &HostName, port: Port) -> Vec<Text> {
-        let index = self.index.get_or_init(|| Index::new(&self.library, &self.cluster));
-        index.find(host.as_str(), host.parents(), port)
+        self.index().find(host.as_str(), host.parents(), port)
+    }
+
+    /// Makes the index now. A proxy does so before a policy is in force: at the first denial every worker that also denies
+    /// would wait for it, and their connections with them.
+    pub fn prepare(&self) {
+        self.index();
+    }
+
+    fn index(&self) -> &Index {
+        self.index.get_or_init(|| Index::new(&self.library, &self.cluster))
     }
 }
 
