@@ -71,7 +71,7 @@ impl Reader {
         let Self { splitter, mut lines } = self;
         splitter.finish(&mut |line, kind, piece| lines.piece(line, kind, piece, give));
         if let Some((line, Err(why))) = lines.table.take().and_then(Table::finish) {
-            lines.unreadable(line, why.to_owned(), give);
+            lines.unreadable(line, why, give);
         }
         lines.tally
     }
@@ -80,12 +80,12 @@ impl Reader {
 impl Lines {
     fn piece(&mut self, line: u64, kind: Kind, piece: &[u8], give: &mut impl FnMut(Item)) {
         match kind {
-            Kind::Broken => self.unreadable(line, String::from_utf8_lossy(piece).into_owned(), give),
+            Kind::Broken => self.unreadable(line, &String::from_utf8_lossy(piece), give),
             Kind::Object => self.json(line, piece, give),
             Kind::Text => match std::str::from_utf8(piece) {
                 Ok(text) => self.text(line, text, give),
                 Err(_) if self.table.is_some() || may_be_record(piece) => {
-                    self.unreadable(line, "it is not UTF-8".to_owned(), give);
+                    self.unreadable(line, "it is not UTF-8", give);
                 }
                 Err(_) => self.tally.others += 1,
             },
@@ -95,18 +95,18 @@ impl Lines {
     fn json(&mut self, line: u64, text: &[u8], give: &mut impl FnMut(Item)) {
         match serde_json::from_slice(text) {
             Ok(found) => self.object(line, found, give),
-            Err(error) => self.unreadable(line, format!("it is not JSON: {error}"), give),
+            Err(error) => self.unreadable(line, &format!("it is not JSON: {error}"), give),
         }
     }
 
     fn object(&mut self, line: u64, found: Map<String, Value>, give: &mut impl FnMut(Item)) {
         if let Some(key) = cut_short(&found) {
             let why = format!("the answer is only a part of what was asked for: it has `{key}`");
-            self.unreadable(line, why, give);
+            self.unreadable(line, &why, give);
         }
         match object(found) {
             Ok(read) => self.read(line, read, give),
-            Err(why) => self.unreadable(line, why, give),
+            Err(why) => self.unreadable(line, &why, give),
         }
     }
 
@@ -119,7 +119,7 @@ impl Lines {
                 for row in rows {
                     match row {
                         Value::Object(row) => self.object(line, row, give),
-                        _ => self.unreadable(line, "a list holds something else than objects".to_owned(), give),
+                        _ => self.unreadable(line, "a list holds something else than objects", give),
                     }
                 }
             }
@@ -133,7 +133,7 @@ impl Lines {
                     let row = row.into_iter().map(|(column, value)| (column, Value::String(value)));
                     self.object(began, row.collect(), give);
                 }
-                Some((began, Err(why))) => self.unreadable(began, why.to_owned(), give),
+                Some((began, Err(why))) => self.unreadable(began, why, give),
                 None => {}
             }
             return;
@@ -155,12 +155,12 @@ impl Lines {
             return match read {
                 Ok(Query::Of(question)) => self.event(Event::Question(Question { at, ..question }), give),
                 Ok(Query::Noise) => self.tally.left_out += 1,
-                Err(why) => self.unreadable(line, why.to_owned(), give),
+                Err(why) => self.unreadable(line, why, give),
             };
         }
         match message(text, at) {
             Some(Ok(read)) => self.read(line, read, give),
-            Some(Err(why)) => self.unreadable(line, why, give),
+            Some(Err(why)) => self.unreadable(line, &why, give),
             None => self.tally.others += 1,
         }
     }
@@ -170,10 +170,10 @@ impl Lines {
         give(Item::Event(event));
     }
 
-    fn unreadable(&mut self, line: u64, why: String, give: &mut impl FnMut(Item)) {
+    fn unreadable(&mut self, line: u64, why: &str, give: &mut impl FnMut(Item)) {
         self.tally.unreadable += 1;
         // It may quote the log, and whoever is logged may have chosen that.
-        let why = plain(&why);
+        let why = plain(why);
         give(Item::Unreadable { line, why });
     }
 }
