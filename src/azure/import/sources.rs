@@ -93,6 +93,7 @@ impl<'f> Mapped<'f> {
             return Some(Who::Everyone);
         }
         self.check_joined(&found, rule, lossy);
+        self.check_parted(&found, rule, lossy);
         workloads.extend(
             found
                 .iter()
@@ -320,6 +321,34 @@ impl<'f> Mapped<'f> {
             self.known.workload(&mapping.workload).is_some() && !own.is_empty() && own.iter().all(is_held)
         });
         found.extend(within);
+    }
+
+    /// A deny rule for a part of what a workload stands for. Where the proxy knows that workload by pods or ports, nothing
+    /// shows which of its connections are meant, and the rule does not close for them.
+    fn check_parted(&self, found: &BTreeSet<usize>, rule: &Rule, lossy: &mut Lossy<'_>) {
+        if lossy.action != Action::Deny {
+            return;
+        }
+        let named: Vec<_> = found.iter().filter_map(|index| self.mappings.get(*index)).collect();
+        let ranges: Vec<IpNet> = named
+            .iter()
+            .flat_map(|mapping| self.ranges_of(&mapping.source))
+            .collect();
+        let touches = |one: &IpNet| ranges.iter().any(|range| range.contains(one) || one.contains(range));
+        let parted = self.mappings.iter().find(|mapping| {
+            self.known.workload(&mapping.workload).is_some()
+                && named.iter().all(|own| own.workload != mapping.workload)
+                && self.ranges_of(&mapping.source).iter().any(touches)
+        });
+        if let Some(mapping) = parted {
+            let message = format!(
+                "the rule denies for a part of `{}`, which is the workload `{}`",
+                mapping.source, mapping.workload
+            );
+            lossy
+                .changed(Kind::DenyLost, &rule.at, message, "not closed for that workload")
+                .help("map the part to a workload of its own, with `cidrs`");
+        }
     }
 
     /// A workload that stands for several sources of which the rule names only some.
