@@ -5,6 +5,7 @@
 mod application;
 mod draft;
 mod host;
+mod implied;
 mod mapping;
 mod network;
 mod order;
@@ -22,6 +23,7 @@ use super::service_tags::ServiceTags;
 use crate::policy::SourceText;
 use crate::policy::document::Document;
 use draft::{Draft, DraftCollection, DraftRule, Entry};
+use implied::is_implied;
 use sources::Mapped;
 
 pub use mapping::Mapping;
@@ -52,6 +54,7 @@ pub fn import(texts: Texts<'_>, options: &Options, now: Timestamp) -> Imported {
     let mut import = Import {
         sources: Mapped::new(&options.sources, &firewall, &known),
         firewall: &firewall,
+        known: &known,
         tags: (tags, texts.service_tags.is_some()),
         report,
         allows_elsewhere: known.all_allow().next().is_some(),
@@ -100,6 +103,8 @@ fn existing(texts: &[SourceText], report: &mut Report) -> Document {
 /// One import.
 struct Import<'f> {
     firewall: &'f Firewall,
+    /// What the files that exist say.
+    known: &'f Document,
     sources: Mapped<'f>,
     /// And whether they were given at all, readable or not.
     tags: (Option<ServiceTags>, bool),
@@ -154,6 +159,13 @@ impl Import<'_> {
         // What could not be read is not judged as if it were absent.
         if self.report.has_errors_at(&rule.at) {
             return None;
+        }
+        if is_implied(rule, collection.action, self.known, self.firewall) {
+            self.report
+                .note(Kind::Implied, &rule.at, "the rule denies the API server to pods")
+                .outcome("left out: `cluster.api_server` says so by itself");
+            let name = rule.name.as_deref().unwrap_or("a rule without a name");
+            return Some(Entry::Left(format!("{name}: `cluster.api_server` says so by itself")));
         }
         let mut lossy = Lossy {
             report: &mut self.report,

@@ -444,6 +444,7 @@ kinds! {
     Normalised "normalised" Note "written in another way, with the same meaning",
     Renamed "renamed" Note "has another name here, because the name was taken",
     DefaultDeny "default-deny" Note "a rule that denies all that is left, as the end of every policy does",
+    Implied "implied" Note "a deny rule for the API server, which `cluster.api_server` implies here; left out",
     Setting "setting" Note "a setting of the firewall that is no rule; not carried over",
     NotDeployed "not-deployed" Note "a resource whose condition is false; not carried over",
     KubeSelector "kube-selector" Note "a selector of pods became a workload with a port of its own",
