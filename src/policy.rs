@@ -14,6 +14,8 @@ mod fingerprint;
 #[cfg(test)]
 pub(crate) mod fixture;
 pub mod gate;
+#[cfg(test)]
+pub(crate) mod golden;
 mod index;
 mod lint;
 pub mod load;

@@ -104,6 +104,7 @@ mod tests {
     use std::sync::LazyLock;
 
     use super::*;
+    use crate::policy::golden;
     use crate::policy::problem::render;
 
     /// Each case is a file, or a folder of files that are loaded together; the expected text stands beside it as
@@ -368,17 +369,9 @@ mod tests {
         }
     }
 
-    /// What differs from the text beside a case; no text is no problem.
+    /// The text stands beside its case; no text is no problem.
     fn compare(case: &Path, rendered: &str) -> String {
-        let expected = case.with_extension("txt");
-        if std::env::var_os("UPDATE_CORPUS").is_some() && !rendered.is_empty() {
-            fs::write(&expected, rendered).unwrap();
-        }
-        let written = fs::read_to_string(&expected).unwrap_or_default();
-        if written == rendered {
-            return String::new();
-        }
-        format!("{}: expected\n{written}\nbut it says\n{rendered}\n", case.display())
+        golden::compare(&case.with_extension("txt"), rendered)
     }
 
     fn now() -> Timestamp {

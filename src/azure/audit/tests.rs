@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::azure::resource::parse;
+use crate::policy::golden::compare;
 
 #[test]
 fn every_audit_reads_as_written_down() {
@@ -229,19 +230,6 @@ fn sorted(folder: &Path) -> Vec<PathBuf> {
         .collect();
     all.sort();
     all
-}
-
-fn compare(expected: &Path, text: &str) -> String {
-    if std::env::var_os("UPDATE_CORPUS").is_some() {
-        fs::write(expected, text).unwrap();
-        return String::new();
-    }
-    let written = fs::read_to_string(expected).unwrap_or_default();
-    if written == text {
-        String::new()
-    } else {
-        format!("{}:\n--- expected\n{written}--- found\n{text}\n", expected.display())
-    }
 }
 
 fn corpus() -> PathBuf {

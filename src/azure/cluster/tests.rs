@@ -9,6 +9,7 @@ use std::sync::LazyLock;
 use super::*;
 use crate::azure::resource::parse;
 use crate::policy::document::Document;
+use crate::policy::golden::compare;
 use crate::policy::presets;
 use crate::policy::problem::render;
 use crate::policy::{Generation, SourceText, load};
@@ -324,19 +325,6 @@ fn cases(folder: &str) -> Vec<PathBuf> {
     cases.sort();
     assert!(cases.len() >= 4);
     cases
-}
-
-fn compare(expected: &Path, text: &str) -> String {
-    if std::env::var_os("UPDATE_CORPUS").is_some() {
-        fs::write(expected, text).unwrap();
-        return String::new();
-    }
-    let written = fs::read_to_string(expected).unwrap_or_default();
-    if written == text {
-        String::new()
-    } else {
-        format!("{}:\n--- expected\n{written}--- found\n{text}\n", expected.display())
-    }
 }
 
 fn corpus() -> PathBuf {

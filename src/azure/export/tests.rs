@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use crate::azure::report::{Kind, Report, Weight};
 use crate::policy::document::Document;
+use crate::policy::golden::compare;
 use crate::policy::{Generation, SourceText, load, render};
 
 use super::{Exported, Input, Options, export};
@@ -88,17 +89,6 @@ fn exported(case: &Path, accept: &[Kind]) -> Exported {
         now,
     };
     export(&input, &options, Report::accepting(accept.iter().copied()))
-}
-
-fn compare(expected: &Path, text: &str) -> String {
-    if std::env::var_os("UPDATE_CORPUS").is_some() && !text.is_empty() {
-        fs::write(expected, text).unwrap();
-    }
-    let written = fs::read_to_string(expected).unwrap_or_default();
-    if written == text {
-        return String::new();
-    }
-    format!("{}: expected\n{written}\nbut it is\n{text}\n", expected.display())
 }
 
 fn cases() -> Vec<PathBuf> {

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value as Json;
 
 use super::*;
+use crate::policy::golden::compare;
 use crate::policy::render;
 
 /// A case is a folder. Its files are given by name: `parent*.json`, `ip-groups*.json`, `service-tags.json`,
@@ -294,18 +295,6 @@ fn cases(kind: &str) -> Vec<PathBuf> {
     let mut folders: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     folders
-}
-
-fn compare(path: &Path, text: &str) -> String {
-    if std::env::var_os("UPDATE_CORPUS").is_some() {
-        fs::write(path, text).unwrap();
-        return String::new();
-    }
-    let expected = fs::read_to_string(path).unwrap_or_default();
-    if expected == text {
-        return String::new();
-    }
-    format!("{}:\n--- expected\n{expected}\n--- found\n{text}\n", path.display())
 }
 
 fn pointers_of(value: &Json, here: String, all: &mut Vec<String>) {
