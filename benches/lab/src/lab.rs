@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
-use sluicegate::net::descriptors;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::client::Target;
@@ -30,9 +30,9 @@ pub(crate) struct Lab {
 impl Lab {
     /// `tunnels` is how many are open at the same time: each is two descriptors in this process and in the proxy.
     pub(crate) async fn start(tunnels: usize) -> anyhow::Result<Self> {
-        let descriptors = descriptors::raise().context("cannot raise the limit of open files")?;
+        let descriptors = raise_descriptors().context("cannot raise the limit of open files")?;
         ensure!(
-            descriptors::connections(descriptors) >= tunnels,
+            descriptors >= 2 * tunnels as u64 + SLACK,
             "{tunnels} tunnels do not fit into a limit of {descriptors} open files (ulimit -Hn)"
         );
         let dir = TempDir::with_prefix("sluicegate-bench-")?;
@@ -54,6 +54,16 @@ impl Lab {
     }
 }
 
+/// Raises the soft limit of open files to the hard one and returns it; proxies that are started later have it too.
+fn raise_descriptors() -> rustix::io::Result<u64> {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    setrlimit(Resource::Nofile, limit)?;
+    Ok(limit.current.unwrap_or(u64::MAX))
+}
+
 /// All names of the lab end in it.
 pub(crate) const ZONE: &str = "bench.example";
 const NAMES: usize = 10;
+/// Descriptors for all that is not a tunnel.
+const SLACK: u64 = 256;

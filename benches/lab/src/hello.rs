@@ -1,9 +1,8 @@
 //! A ClientHello of 517 bytes, the size that clients without post-quantum key exchange pad to.
-//! Must be valid: rustls' own reader is asked once before anything is measured.
+//! Must be valid: each proxy that reads it is first seen to refuse one whose name is not on its list.
 //! Called by the lab, once per name.
 
 use anyhow::{Context, ensure};
-use rustls::server::Acceptor;
 
 /// Bytes of the hello, its record header included.
 pub(crate) const LENGTH: usize = 517;
@@ -44,19 +43,7 @@ pub(crate) fn hello(name: &str) -> anyhow::Result<Vec<u8>> {
     let mut record = vec![22, 3, 1];
     record.extend(with_length(&message)?);
     ensure!(record.len() == LENGTH, "the hello has {} bytes", record.len());
-    ensure!(read(&record)?.as_deref() == Some(name), "rustls reads another name");
     Ok(record)
-}
-
-/// The server name that rustls finds.
-fn read(mut record: &[u8]) -> anyhow::Result<Option<String>> {
-    let mut acceptor = Acceptor::default();
-    acceptor.read_tls(&mut record)?;
-    let accepted = acceptor
-        .accept()
-        .map_err(|(error, _)| error)?
-        .context("rustls wants more of the hello")?;
-    Ok(accepted.client_hello().server_name().map(str::to_owned))
 }
 
 fn extension(all: &mut Vec<u8>, kind: u8, content: &[u8]) -> anyhow::Result<()> {

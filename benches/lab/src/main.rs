@@ -1,6 +1,6 @@
 //! Measures the real binary: memory of idle tunnels, CPU time of a CONNECT beside peers, memory and time of many rules.
 //! Must not be built into the proxy or share its process; it is the origin, the DNS server and the clients.
-//! Called by `benches/run`, or as `cargo bench --bench binary -- --binary PATH connect`.
+//! Called by `benches/run`, or as `sluicegate-lab --binary PATH connect`.
 
 #![allow(clippy::print_stdout, reason = "the numbers are the purpose")]
 
@@ -26,12 +26,9 @@ use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The proxy to measure, from `cargo build --release`. What cargo builds beside a bench has features of its tests.
+    /// The proxy to measure, from `cargo build --release`. What cargo builds beside tests has features of theirs.
     #[arg(long)]
     binary: PathBuf,
-    /// Passed by `cargo bench`.
-    #[arg(long, hide = true, global = true)]
-    bench: bool,
     #[command(subcommand)]
     question: Question,
 }
