@@ -2,14 +2,14 @@
 //! Must not hide a failure; one wrong byte ends the run, because a proxy that fails is cheap.
 //! Called by the questions, with the names of the lab.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
@@ -38,8 +38,26 @@ impl Target {
             .context("no answer through the proxy")?
     }
 
+    /// The same, as a client with that address.
+    pub(crate) async fn open_from(&self, source: Ipv4Addr, proxy: SocketAddr) -> anyhow::Result<TcpStream> {
+        let opened = async {
+            let socket = TcpSocket::new_v4()?;
+            // Ports of connections that are over are free again.
+            socket.set_reuseaddr(true)?;
+            socket.bind((source, 0).into())?;
+            let stream = socket.connect(proxy).await.context("cannot reach the proxy")?;
+            self.open_in(stream).await
+        };
+        timeout(PATIENCE, opened).await.context("no answer through the proxy")?
+    }
+
     async fn open_patiently(&self, proxy: SocketAddr) -> anyhow::Result<TcpStream> {
-        let (status, mut stream) = self.ask(proxy).await?;
+        let stream = TcpStream::connect(proxy).await.context("cannot reach the proxy")?;
+        self.open_in(stream).await
+    }
+
+    async fn open_in(&self, stream: TcpStream) -> anyhow::Result<TcpStream> {
+        let (status, mut stream) = self.ask_in(stream).await?;
         ensure!(status == 200, "the proxy answers {status}");
         stream.write_all(&self.hello).await?;
         let mut answer = [0; ANSWER];
@@ -50,7 +68,11 @@ impl Target {
 
     /// Sends CONNECT; the status of the answer.
     pub(crate) async fn ask(&self, proxy: SocketAddr) -> anyhow::Result<(u16, TcpStream)> {
-        let mut stream = TcpStream::connect(proxy).await.context("cannot reach the proxy")?;
+        let stream = TcpStream::connect(proxy).await.context("cannot reach the proxy")?;
+        self.ask_in(stream).await
+    }
+
+    async fn ask_in(&self, mut stream: TcpStream) -> anyhow::Result<(u16, TcpStream)> {
         stream.set_nodelay(true)?;
         stream.write_all(&self.head).await?;
         let mut head = [0; 4096];
@@ -82,6 +104,29 @@ pub(crate) async fn open_and_close(
             bail!("no targets")
         };
         target.open(proxy).await.map(drop)
+    })
+    .await
+    .map(drop)
+}
+
+/// Like [`open_and_close`], as one client after the other.
+pub(crate) async fn open_and_close_from(
+    sources: &Arc<[Ipv4Addr]>,
+    proxy: SocketAddr,
+    targets: &Arc<[Target]>,
+    tunnels: usize,
+    at_once: usize,
+) -> anyhow::Result<()> {
+    let sources = Arc::clone(sources);
+    each(targets, tunnels, at_once, move |targets, turn| {
+        let sources = Arc::clone(&sources);
+        async move {
+            let (Some(target), Some(source)) = (targets.get(turn % targets.len()), sources.get(turn % sources.len()))
+            else {
+                bail!("no targets or no sources")
+            };
+            target.open_from(*source, proxy).await.map(drop)
+        }
     })
     .await
     .map(drop)

@@ -13,9 +13,12 @@ mod origin;
 mod peers;
 mod process;
 mod report;
+mod rest;
 mod rules;
 mod sluicegate;
+mod sources;
 mod tunnels;
+mod turns;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +42,10 @@ enum Question {
     Tunnels(tunnels::Arguments),
     /// What does a CONNECT cost in CPU time, beside squid and tinyproxy?
     Connect(connect::Arguments),
+    /// What does the proxy take in memory when it only waits?
+    Rest(rest::Arguments),
+    /// What do many clients cost?
+    Sources(sources::Arguments),
     /// What do many rules cost in memory and at start?
     Rules(rules::Arguments),
 }
@@ -85,6 +92,8 @@ async fn measure(arguments: Arguments) -> anyhow::Result<Vec<String>> {
     let missed = match arguments.question {
         Question::Tunnels(arguments) => tunnels::measure(&binary, &arguments).await?,
         Question::Connect(arguments) => connect::measure(&binary, &arguments).await?,
+        Question::Rest(arguments) => rest::measure(&binary, &arguments).await?,
+        Question::Sources(arguments) => sources::measure(&binary, &arguments).await?,
         Question::Rules(arguments) => rules::measure(&binary, &arguments).await?,
     };
     report::machine_now()?;

@@ -11,6 +11,14 @@ use anyhow::Context;
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
+    pub(crate) const fn new() -> Self {
+        Self(Vec::new())
+    }
+
+    pub(crate) fn values(&self) -> &[f64] {
+        &self.0
+    }
+
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
@@ -84,6 +92,13 @@ pub(crate) fn table(rows: &[Vec<String>]) {
         }
     }
     println!();
+}
+
+/// From KiB.
+pub(crate) fn mib(kib: u64) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^52")]
+    let kib = kib as f64;
+    kib / 1024.0
 }
 
 /// The cells of one row.

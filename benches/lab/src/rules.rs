@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::lab::Lab;
 use crate::process::Cpu;
-use crate::report::{Series, fact, row, table};
+use crate::report::{Series, fact, mib, row, table};
 use crate::sluicegate::{Sluicegate, write_settings};
 
 #[derive(Debug, Args)]
@@ -127,12 +127,6 @@ impl Cost {
             "{check:.3} {check_cpu:.2} {ready:.3} {own:.1} {resident:.1} {peak:.1}"
         ))
     }
-}
-
-fn mib(kib: u64) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "exact up to 2^52")]
-    let kib = kib as f64;
-    kib / 1024.0
 }
 
 /// `check`, by the clock, with 100,000 rules.

@@ -131,10 +131,16 @@ impl Sluicegate {
 ///
 /// The policy has a directory of its own: that is watched, and whatever else happened in it would be work.
 pub(crate) fn write_settings(lab: &Lab, rules: usize) -> anyhow::Result<PathBuf> {
-    let policy = lab.dir.path().join(format!("policy-{rules}/policy.yaml"));
+    let text = policy_text(rules, lab.origin.address.port());
+    write_settings_for(lab, &rules.to_string(), &text)
+}
+
+/// Writes settings for a policy. Returns the settings file.
+pub(crate) fn write_settings_for(lab: &Lab, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+    let policy = policy_file(lab, name);
     fs::create_dir_all(policy.parent().context("no directory")?)?;
-    fs::write(&policy, policy_text(rules, lab.origin.address.port()))?;
-    let settings = lab.dir.path().join(format!("sluicegate-{rules}.yaml"));
+    fs::write(&policy, text)?;
+    let settings = lab.dir.path().join(format!("sluicegate-{name}.yaml"));
     let text = format!(
         "listeners:\n  - {{name: proxy, mode: explicit, bind: \"127.0.0.1:0\"}}\n\
          admin: {{bind: \"127.0.0.1:0\"}}\n\
@@ -149,9 +155,14 @@ pub(crate) fn write_settings(lab: &Lab, rules: usize) -> anyhow::Result<PathBuf>
     Ok(settings)
 }
 
+/// The policy of the settings that were written under that name.
+pub(crate) fn policy_file(lab: &Lab, name: &str) -> PathBuf {
+    lab.dir.path().join(format!("policy-{name}/policy.yaml"))
+}
+
 /// One rule a line: of ten, seven exact names, a wildcard, TLS on another port, plain HTTP; one of a hundred has a `*`
 /// inside a label.
-fn policy_text(rules: usize, origin: u16) -> String {
+pub(crate) fn policy_text(rules: usize, origin: u16) -> String {
     let filler = (1..rules).map(|number| match number % 100 {
         50 => format!("  - \"store{number}x*.blob.example.net\"\n"),
         other => match other % 10 {
