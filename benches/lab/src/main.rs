@@ -12,6 +12,7 @@ mod lab;
 mod origin;
 mod peers;
 mod process;
+mod reload;
 mod report;
 mod rest;
 mod rules;
@@ -44,6 +45,8 @@ enum Question {
     Connect(connect::Arguments),
     /// What does the proxy take in memory when it only waits?
     Rest(rest::Arguments),
+    /// Does a new tunnel wait while a large policy is loaded?
+    Reload(reload::Arguments),
     /// What do many clients cost?
     Sources(sources::Arguments),
     /// What do many rules cost in memory and at start?
@@ -93,6 +96,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<Vec<String>> {
         Question::Tunnels(arguments) => tunnels::measure(&binary, &arguments).await?,
         Question::Connect(arguments) => connect::measure(&binary, &arguments).await?,
         Question::Rest(arguments) => rest::measure(&binary, &arguments).await?,
+        Question::Reload(arguments) => reload::measure(&binary, &arguments).await?,
         Question::Sources(arguments) => sources::measure(&binary, &arguments).await?,
         Question::Rules(arguments) => rules::measure(&binary, &arguments).await?,
     };
