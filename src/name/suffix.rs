@@ -2,6 +2,8 @@
 //! Must not judge; a pattern refuses the one kind, a lint warns of the other. Only suffixes of two labels and more.
 //! Called by the patterns and by the lints of the policy.
 
+use std::sync::LazyLock;
+
 use super::HostName;
 
 /// Who gives out names below a suffix.
@@ -21,46 +23,57 @@ impl PublicSuffix {
 
     /// The same for a name that is part of another, and so in the canonical form.
     pub(crate) fn of_text(name: &str) -> Option<Self> {
-        if is_listed(REGISTRIES, name) {
+        if REGISTRIES.lists(name) {
             return Some(Self::Registry);
         }
-        is_listed(OPERATORS, name).then_some(Self::Operator)
+        OPERATORS.lists(name).then_some(Self::Operator)
     }
 }
 
-/// Whether a list holds a name: itself, by a wildcard at its place, or as the parent of a wildcard.
-fn is_listed(list: &str, name: &str) -> bool {
-    let has = |rule: &str| holds_line(list, rule);
-    let by_wildcard = || {
-        let parent = name.split_once('.').map(|(_, parent)| parent);
-        parent.is_some_and(|parent| has(&format!("*.{parent}"))) && !has(&format!("!{name}"))
-    };
-    has(name) || by_wildcard() || has(&format!("*.{name}"))
+/// The rules of one file, ascending.
+struct List {
+    text: &'static str,
+    /// Where each line begins. Kept, because every wildcard of a policy asks several times; offsets, because the lines
+    /// themselves would take four times as much.
+    starts: Vec<u32>,
 }
 
-/// Finds a line by halving: what lies before the middle of the rest is whole lines again. The lists are only asked
-/// about wildcards, while a policy loads.
-fn holds_line(list: &str, wanted: &str) -> bool {
-    let mut rest = list.split_once("\n\n").map_or(list, |(_, lines)| lines);
-    while !rest.is_empty() {
-        // Lists are ASCII, so every offset lies between two characters.
-        let middle = rest.get(..rest.len() / 2).and_then(|half| half.rfind('\n'));
-        let start = middle.map_or(0, |newline| newline + 1);
-        let (before, from) = rest.split_at(start);
-        let (line, after) = from.split_once('\n').unwrap_or((from, ""));
-        rest = match wanted.cmp(line) {
-            std::cmp::Ordering::Less => before,
-            std::cmp::Ordering::Equal => return true,
-            std::cmp::Ordering::Greater => after,
+impl List {
+    fn of(text: &'static str) -> Self {
+        let text = text.split_once("\n\n").map_or(text, |(_, lines)| lines);
+        let text = text.trim_end();
+        let mut starts = vec![0];
+        starts.extend(
+            text.match_indices('\n')
+                .filter_map(|(at, _)| u32::try_from(at + 1).ok()),
+        );
+        Self { text, starts }
+    }
+
+    /// Whether it holds a name: itself, by a wildcard at its place, or as the parent of a wildcard.
+    fn lists(&self, name: &str) -> bool {
+        let by_wildcard = || {
+            let parent = name.split_once('.').map(|(_, parent)| parent);
+            parent.is_some_and(|parent| self.has(&["*.", parent])) && !self.has(&["!", name])
         };
+        self.has(&[name]) || by_wildcard() || self.has(&["*.", name])
     }
-    false
+
+    /// Whether a line consists of these parts.
+    fn has(&self, parts: &[&str]) -> bool {
+        let wanted = || parts.iter().flat_map(|part| part.bytes());
+        let line = |start: u32| {
+            let rest = self.text.as_bytes().get(start as usize..).unwrap_or_default();
+            rest.iter().copied().take_while(|byte| *byte != b'\n')
+        };
+        self.starts.binary_search_by(|start| line(*start).cmp(wanted())).is_ok()
+    }
 }
 
 // The lists are those of the crate `psl`, kept as text: compiled in, that crate is 2.5 MB of code and answers only which
 // suffix a name has, where a wildcard also asks what lies below it; `publicsuffix` would have to be given the text as well.
-const REGISTRIES: &str = include_str!("../../config/public-suffixes/icann.txt");
-const OPERATORS: &str = include_str!("../../config/public-suffixes/private.txt");
+static REGISTRIES: LazyLock<List> = LazyLock::new(|| List::of(include_str!("../../config/public-suffixes/icann.txt")));
+static OPERATORS: LazyLock<List> = LazyLock::new(|| List::of(include_str!("../../config/public-suffixes/private.txt")));
 
 #[cfg(test)]
 mod tests {
@@ -93,14 +106,17 @@ mod tests {
 
     #[test]
     fn every_line_is_found() {
-        for list in [REGISTRIES, OPERATORS] {
-            assert!(list.is_ascii());
-            let (_, lines) = list.split_once("\n\n").unwrap();
-            assert!(lines.lines().count() > 2_000 && lines.lines().is_sorted());
-            for line in lines.lines() {
-                assert!(holds_line(list, line), "{line}");
-                assert!(!holds_line(list, &format!("{line}-")), "{line}");
+        for list in [&REGISTRIES, &OPERATORS] {
+            let lines = || list.text.lines();
+            assert!(list.text.is_ascii());
+            assert!(lines().count() > 2_000 && lines().is_sorted());
+            for line in lines() {
+                assert!(list.has(&[line]), "{line}");
+                let (first, rest) = line.split_at(1);
+                assert!(list.has(&[first, rest]), "{line}");
+                assert!(!list.has(&[line, "-"]), "{line}");
             }
+            assert!(!list.has(&[""]));
         }
     }
 }
