@@ -41,7 +41,7 @@ pub(super) async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: Cancellat
                 let end = if policy.generation() == generation { End::Expired } else { End::Reload };
                 generation = policy.generation();
                 let deadline = Instant::now() + settings.reload.grace;
-                let refused = proxy.tracker.rejudge(&policy, Timestamp::now(), deadline, end);
+                let refused = proxy.tracker.rejudge(&policy, Timestamp::now(), deadline, end).await;
                 if refused > 0 {
                     tracing::info!("{refused} open tunnels are refused now and end in {:?}", settings.reload.grace);
                 }
@@ -49,7 +49,7 @@ pub(super) async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: Cancellat
             _ = steps.tick() => {}
             () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
         }
-        next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans);
+        next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans).await;
         let until = match proxy.state.policy().mode() {
             Mode::Report { until } if Timestamp::now() < until => Some(until),
             Mode::Report { .. } | Mode::Enforce => None,

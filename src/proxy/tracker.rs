@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tokio::task::yield_now;
 use tokio::time::Instant;
 
 use super::session::Connection;
@@ -89,9 +90,9 @@ impl Tracker {
 
     /// Asks the gate about every established session again. What is refused now is cut at `deadline`; what is allowed
     /// again is spared. Returns how many are refused.
-    pub(crate) fn rejudge(&self, policy: &Policy, now: Timestamp, deadline: Instant, end: End) -> usize {
+    pub(crate) async fn rejudge(&self, policy: &Policy, now: Timestamp, deadline: Instant, end: End) -> usize {
         let mut refused = 0;
-        self.each(|tracked| {
+        self.each_in_turns(|tracked| {
             let mut known = tracked.known();
             if known.established.is_none() {
                 return;
@@ -106,14 +107,15 @@ impl Tracker {
                 refused += 1;
                 known.doomed.get_or_insert((deadline, end));
             }
-        });
+        })
+        .await;
         refused
     }
 
     /// Cuts what is over its time. Returns the earliest moment at which a doomed session must be cut.
-    pub(crate) fn sweep(&self, now: Instant, tick: Tick, spans: Spans) -> Option<Instant> {
+    pub(crate) async fn sweep(&self, now: Instant, tick: Tick, spans: Spans) -> Option<Instant> {
         let mut next: Option<Instant> = None;
-        self.each(|tracked| {
+        self.each_in_turns(|tracked| {
             let known = tracked.known();
             if let Some((deadline, end)) = known.doomed {
                 if deadline <= now {
@@ -135,7 +137,8 @@ impl Tracker {
             } else if over(spans.idle, still) {
                 tracked.cut(End::Idle);
             }
-        });
+        })
+        .await;
         next
     }
 
@@ -154,10 +157,20 @@ impl Tracker {
 
     fn each(&self, mut visit: impl FnMut(&Tracked)) {
         for shard in &self.shards {
-            // Cloned out, so that no session waits for the gate to judge all others.
-            let all: Vec<_> = lock(shard).values().filter_map(Weak::upgrade).collect();
-            for tracked in &all {
+            for tracked in &open(shard) {
                 visit(tracked);
+            }
+        }
+    }
+
+    /// The same for whoever shares a worker with the sessions: it is given back after a few of them.
+    async fn each_in_turns(&self, mut visit: impl FnMut(&Tracked)) {
+        for shard in &self.shards {
+            for some in open(shard).chunks(TURN) {
+                for tracked in some {
+                    visit(tracked);
+                }
+                yield_now().await;
             }
         }
     }
@@ -281,6 +294,11 @@ fn passes(policy: &Policy, now: Timestamp, connection: &Connection, ask: &Ask) -
     }
 }
 
+/// Cloned out, so that no session waits for all others to be visited.
+fn open(shard: &Shard) -> Vec<Arc<Tracked>> {
+    lock(shard).values().filter_map(Weak::upgrade).collect()
+}
+
 fn over(limit: Duration, elapsed: Duration) -> bool {
     !limit.is_zero() && elapsed >= limit
 }
@@ -291,3 +309,5 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 const SHARDS: usize = 16;
+/// Sessions between two turns of the others: about 50 us.
+const TURN: usize = 256;

@@ -61,6 +61,8 @@ pub struct Watch {
     /// As of the last reading.
     look: Option<Look>,
     force: Arc<Notify>,
+    /// Policies that are no longer in force, until nobody reads them any more.
+    retired: Vec<Arc<Policy>>,
     /// The moment at which time alone next changes an answer.
     next_change: Option<Timestamp>,
     clock: fn() -> Timestamp,
@@ -78,6 +80,7 @@ impl Watch {
             judged: in_force,
             look: None,
             force: Arc::default(),
+            retired: Vec::new(),
             next_change,
             clock,
         }
@@ -110,6 +113,7 @@ impl Watch {
                 _ = tick.tick() => false,
             };
             self.expire();
+            self.release();
             match stop.run_until_cancelled(self.turn(forced, &mut adopt)).await {
                 // New directories may have come into play.
                 Some(true) => hint = self.hint(hint.missing()),
@@ -140,6 +144,18 @@ impl Watch {
             info!("a rule or the report mode has expired; open tunnels are judged again");
             self.next_change = self.state.policy().next_change(now);
             self.state.rejudge();
+        }
+    }
+
+    /// Lets go of the policies that nobody reads any more. Until then they are held here, so that the last reader is never
+    /// a session: dropping a hundred thousand rules takes as long as opening hundreds of tunnels.
+    fn release(&mut self) {
+        let unread = |policy: &Arc<Policy>| Arc::strong_count(policy) == 1;
+        let (done, read) = std::mem::take(&mut self.retired).into_iter().partition(unread);
+        self.retired = read;
+        let done: Vec<_> = done;
+        if !done.is_empty() {
+            drop(spawn_blocking(|| drop(done)));
         }
     }
 
@@ -184,17 +200,20 @@ impl Watch {
         let compiled = {
             let previous = previous.clone();
             spawn_blocking(move || {
-                let compiled = compile(read, now, previous.generation().next(), Some(&previous));
-                compiled.inspect(|compiled| compiled.policy.needs().prepare())
+                let compiled = compile(read, now, previous.generation().next(), Some(&previous))?;
+                compiled.policy.needs().prepare();
+                let changes = changes(&previous, &compiled.policy);
+                Ok((compiled, changes))
             })
         };
+        let (compiled, changes) = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
         let Compiled {
             policy,
             warnings,
             texts,
             tags,
             ..
-        } = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
+        } = compiled;
         let ready = match adopt.prepare(&policy).await {
             Ok(ready) => ready,
             Err(problems) => {
@@ -208,20 +227,17 @@ impl Watch {
         let now = (self.clock)();
         self.next_change = policy.next_change(now);
         self.state.publish(policy, now);
+        self.retired.push(previous);
         adopt.commit(ready);
-        let policy = self.state.policy();
-        info!(
-            "generation {} of the policy is in force: {}",
-            policy.generation(),
-            changes(&previous, &policy)
-        );
+        let generation = self.state.policy().generation();
+        info!("generation {generation} of the policy is in force: {changes}");
         for tag in tags {
             info!("{tag}");
         }
         if !warnings.is_empty() {
             warn!("{}", render(&warnings, &texts, false));
         }
-        adopt.loaded(Outcome::Accepted(policy.generation()));
+        adopt.loaded(Outcome::Accepted(generation));
         Ok(())
     }
 
