@@ -83,11 +83,15 @@ fn split(text: &[u8]) -> Result<(&[u8], Option<&[u8]>), BadAuthority> {
     if text.is_empty() {
         return Err(BadAuthority::Shape("it is empty"));
     }
-    if text.contains(&b'@') {
-        return Err(BadAuthority::Shape("user information (`@`) is not accepted"));
-    }
-    if text.iter().any(|byte| matches!(byte, b'/' | b'\\' | b'?' | b'#')) {
-        return Err(BadAuthority::Shape("it holds a path or a scheme"));
+    if text
+        .iter()
+        .any(|byte| matches!(byte, b'@' | b'/' | b'\\' | b'?' | b'#'))
+    {
+        return Err(BadAuthority::Shape(if text.contains(&b'@') {
+            "user information (`@`) is not accepted"
+        } else {
+            "it holds a path or a scheme"
+        }));
     }
     let (host, port) = split_port(text)?;
     if host.is_empty() {

@@ -76,31 +76,14 @@ impl HostName {
     }
 
     fn parse_undotted(text: &[u8]) -> Result<Self, BadHost> {
-        if text.is_empty() {
-            return Err(BadHost::Empty);
-        }
-        if !text.is_ascii() {
-            return Err(BadHost::NonAscii);
-        }
-        if let Some(byte) = text.iter().copied().find(|byte| !is_name_byte(*byte)) {
-            return Err(BadHost::Character(byte));
-        }
-        if text.len() > MAX_NAME {
-            return Err(BadHost::TooLong);
-        }
-        for label in text.split(|byte| *byte == b'.') {
-            match label.len() {
-                0 => return Err(BadHost::EmptyLabel),
-                1..=MAX_LABEL => {}
-                _ => return Err(BadHost::LabelTooLong),
-            }
-        }
+        let name = std::str::from_utf8(text).ok().filter(|_| has_name_shape(text));
+        let name = name.ok_or_else(|| why_no_name(text))?;
         if ends_in_number(text) {
             return Err(BadHost::Numeric);
         }
-        let mut name = String::with_capacity(text.len());
-        name.extend(text.iter().map(|byte| char::from(byte.to_ascii_lowercase())));
-        Ok(Self(name.into()))
+        let mut name: Arc<str> = name.into();
+        Arc::make_mut(&mut name).make_ascii_lowercase();
+        Ok(Self(name))
     }
 }
 
@@ -115,7 +98,9 @@ impl Host {
                 .ok_or(BadHost::BadAddress);
         }
         // `Ipv4Addr` reads four plain decimal numbers and nothing else: no octal, no hex, no short forms.
-        if let Some(address) = ascii(text).and_then(|text| text.parse::<Ipv4Addr>().ok()) {
+        if text.last().is_some_and(u8::is_ascii_digit)
+            && let Some(address) = ascii(text).and_then(|text| text.parse::<Ipv4Addr>().ok())
+        {
             return Ok(Self::Address(IpAddr::V4(address)));
         }
         HostName::parse(text).map(Self::Name)
@@ -170,7 +155,46 @@ fn ascii(text: &[u8]) -> Option<&str> {
     std::str::from_utf8(text).ok().filter(|text| text.is_ascii())
 }
 
-fn is_name_byte(byte: u8) -> bool {
+/// Whether this is labels of the right bytes and lengths, in one look at each byte.
+fn has_name_shape(text: &[u8]) -> bool {
+    let mut label = 0;
+    for byte in text {
+        if *byte == b'.' {
+            if label == 0 {
+                return false;
+            }
+            label = 0;
+        } else if label < MAX_LABEL && LABEL_BYTES[usize::from(*byte)] {
+            label += 1;
+        } else {
+            return false;
+        }
+    }
+    label > 0 && text.len() <= MAX_NAME
+}
+
+/// What is wrong with the shape of a name.
+fn why_no_name(text: &[u8]) -> BadHost {
+    if text.is_empty() {
+        return BadHost::Empty;
+    }
+    if !text.is_ascii() {
+        return BadHost::NonAscii;
+    }
+    if let Some(byte) = text.iter().copied().find(|byte| !is_name_byte(*byte)) {
+        return BadHost::Character(byte);
+    }
+    if text.len() > MAX_NAME {
+        return BadHost::TooLong;
+    }
+    let mut lengths = text.split(|byte| *byte == b'.').map(<[u8]>::len);
+    match lengths.find(|length| *length == 0 || *length > MAX_LABEL) {
+        Some(0) => BadHost::EmptyLabel,
+        _ => BadHost::LabelTooLong,
+    }
+}
+
+const fn is_name_byte(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.')
 }
 
@@ -185,6 +209,16 @@ fn ends_in_number(text: &[u8]) -> bool {
     }
 }
 
+/// Which bytes may stand in a label.
+const LABEL_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        table[byte as usize] = is_name_byte(byte) && byte != b'.';
+        byte += 1;
+    }
+    table
+};
 const MAX_NAME: usize = 253;
 const MAX_LABEL: usize = 63;
 

@@ -6,6 +6,7 @@ mod fields;
 mod line;
 
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
 use http::Method;
 
@@ -93,6 +94,14 @@ struct RequestLine {
     method: Method,
     version: Version,
     target: Target,
+    written: Option<Written>,
+}
+
+/// The authority of a target as it stands in the head, so that a Host field of the same text is not read again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Written {
+    place: Range<usize>,
+    read: Authority,
 }
 
 impl HeadReader {
@@ -120,47 +129,70 @@ impl HeadReader {
 
     /// Looks at the new bytes; the length of the head once its empty line is there.
     fn scan(&mut self, received: &[u8]) -> Result<Option<usize>, HeadReject> {
-        let mut after_return = self.scanned > 0 && received.get(self.scanned - 1) == Some(&b'\r');
-        for (at, byte) in received.iter().copied().enumerate().skip(self.scanned) {
-            if at == MAX_HEAD {
-                return Err(reject(Reason::HeadTooLarge, "the head is longer than 16 KiB"));
+        while self.scanned < received.len() {
+            let after_return = self.scanned > 0 && received.get(self.scanned - 1) == Some(&b'\r');
+            if !after_return {
+                let end = self.next_bound().min(received.len());
+                self.scanned += plain_len(received.get(self.scanned..end).unwrap_or_default());
             }
-            let bad = match byte {
-                b'\n' => !after_return,
-                _ if after_return => true,
-                b'\r' | b'\t' => false,
-                _ => byte < b' ' || byte == 0x7f,
-            };
-            let line = || received.get(self.line_start..at).unwrap_or_default();
-            if self.line.is_none() {
-                if bad || at == MAX_METHOD + 1 || at == MAX_LINE || (at == 0 && byte == b'\r') {
-                    line::check_unfinished(line(), bad)?;
-                }
-            } else if bad {
-                return Err(reject(
-                    Reason::BadRequest,
-                    "a control byte stands in a field, or a line ends without CRLF",
-                ));
+            let Some(byte) = received.get(self.scanned) else { break };
+            let line = received.get(self.line_start..self.scanned).unwrap_or_default();
+            if self.look(*byte, line, after_return)? {
+                return Ok(Some(self.scanned));
             }
-            if byte == b'\n' {
-                let line = line();
-                let line = line.strip_suffix(b"\r").unwrap_or(line);
-                if self.line.is_none() {
-                    self.line = Some(line::read(line, self.form)?);
-                } else if line.is_empty() {
-                    return Ok(Some(at + 1));
-                } else {
-                    self.fields += 1;
-                    if self.fields > MAX_FIELDS {
-                        return Err(reject(Reason::HeadTooLarge, "the head has more than 100 fields"));
-                    }
-                }
-                self.line_start = at + 1;
-            }
-            after_return = byte == b'\r';
-            self.scanned = at + 1;
         }
         Ok(None)
+    }
+
+    /// At which byte something must be judged though it may be as plain as all before it.
+    fn next_bound(&self) -> usize {
+        match self.line {
+            None if self.scanned <= MAX_METHOD + 1 => MAX_METHOD + 1,
+            None if self.scanned <= MAX_LINE => MAX_LINE,
+            _ => MAX_HEAD,
+        }
+    }
+
+    /// Judges the next byte, of which only those matter that are not plain or stand at a bound. `line` is what stands
+    /// before it in its line. `true`: the head ends with it.
+    fn look(&mut self, byte: u8, line: &[u8], after_return: bool) -> Result<bool, HeadReject> {
+        let at = self.scanned;
+        if at == MAX_HEAD {
+            return Err(reject(Reason::HeadTooLarge, "the head is longer than 16 KiB"));
+        }
+        let bad = match byte {
+            b'\n' => !after_return,
+            _ if after_return => true,
+            b'\r' => false,
+            _ => !is_plain(byte),
+        };
+        if self.line.is_none() {
+            if bad || at == MAX_METHOD + 1 || at == MAX_LINE || (at == 0 && byte == b'\r') {
+                line::check_unfinished(line, bad)?;
+            }
+        } else if bad {
+            return Err(reject(
+                Reason::BadRequest,
+                "a control byte stands in a field, or a line ends without CRLF",
+            ));
+        }
+        self.scanned = at + 1;
+        if byte != b'\n' {
+            return Ok(false);
+        }
+        self.line_start = at + 1;
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if self.line.is_none() {
+            self.line = Some(line::read(line, self.form)?);
+        } else if line.is_empty() {
+            return Ok(true);
+        } else {
+            self.fields += 1;
+            if self.fields > MAX_FIELDS {
+                return Err(reject(Reason::HeadTooLarge, "the head has more than 100 fields"));
+            }
+        }
+        Ok(false)
     }
 
     fn finish(&mut self, head: &[u8]) -> Result<RequestHead, HeadReject> {
@@ -174,8 +206,22 @@ impl HeadReader {
             Ok(httparse::Status::Complete(len)) if len == head.len() => {}
             _ => return Err(reject(Reason::BadRequest, "a header field is malformed")),
         }
-        fields::read(line, head.len(), request.headers, self.form)
+        fields::read(line, head, request.headers, self.form)
     }
+}
+
+/// How many bytes at the front are plain. Whole blocks are looked at without a branch for each byte.
+fn plain_len(bytes: &[u8]) -> usize {
+    let (blocks, _) = bytes.as_chunks::<16>();
+    let all_plain = |block: &&[u8; 16]| block.iter().fold(true, |all, byte| all & is_plain(*byte));
+    let start = blocks.iter().take_while(all_plain).count() * 16;
+    let rest = bytes.get(start..).unwrap_or_default();
+    start + rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len())
+}
+
+/// Whether a byte may stand anywhere within a line, as far as the scan is concerned.
+fn is_plain(byte: u8) -> bool {
+    (byte >= b' ' || byte == b'\t') && byte != 0x7f
 }
 
 fn reject(reason: Reason, detail: &'static str) -> HeadReject {

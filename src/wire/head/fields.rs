@@ -4,7 +4,7 @@
 
 use httparse::Header;
 
-use super::{Form, HeadReject, RequestHead, RequestLine, Target, Version, reject};
+use super::{Form, HeadReject, RequestHead, RequestLine, Target, Version, Written, reject};
 use crate::name::{Authority, BadAuthority, Port};
 use crate::policy::Reason;
 use crate::wire::body::Framing;
@@ -30,15 +30,18 @@ enum Once<'a> {
     Many,
 }
 
-/// Reads the fields of a head of `len` bytes that begins with `line`.
+/// Reads the fields of a whole head that begins with `line`.
 pub(super) fn read(
-    line: RequestLine,
-    len: usize,
+    mut line: RequestLine,
+    head: &[u8],
     headers: &[Header<'_>],
     form: Form,
 ) -> Result<RequestHead, HeadReject> {
     let fields = Fields::collect(headers);
-    let host = read_host(fields.host, line.version, form)?;
+    let host = match (line.written.take(), fields.host) {
+        (Some(Written { place, read }), Once::One(value)) if head.get(place.clone()) == Some(value) => Some(read),
+        _ => read_host(fields.host, line.version, form)?,
+    };
     check_host(&line.target, host.as_ref())?;
     let framing = match line.target {
         Target::Connect { .. } => read_connect_framing(&fields)?,
@@ -46,7 +49,7 @@ pub(super) fn read(
     };
     let expect_continue = read_expect(fields.expect, line.version)?;
     Ok(RequestHead {
-        len,
+        len: head.len(),
         version: line.version,
         host,
         framing,

@@ -4,7 +4,7 @@
 
 use http::Method;
 
-use super::{Form, HeadReject, MAX_METHOD, MAX_TARGET, RequestLine, Target, Version, reject};
+use super::{Form, HeadReject, MAX_METHOD, MAX_TARGET, RequestLine, Target, Version, Written, reject};
 use crate::name::{Authority, BadAuthority, Port};
 use crate::policy::Reason;
 
@@ -45,15 +45,18 @@ pub(super) fn read(line: &[u8], form: Form) -> Result<RequestLine, HeadReject> {
     if target.len() > MAX_TARGET {
         return Err(target_too_long(method.as_str().as_bytes()));
     }
-    let target = if method == Method::CONNECT {
-        read_connect(target)?
+    let start = method.as_str().len() + 1;
+    let (target, written) = if method == Method::CONNECT {
+        let (target, written) = read_connect(target, start)?;
+        (target, Some(written))
     } else {
-        read_target(target, form)?
+        read_target(target, start, form)?
     };
     Ok(RequestLine {
         method,
         version,
         target,
+        written,
     })
 }
 
@@ -92,12 +95,20 @@ fn read_method(method: &[u8], form: Form) -> Result<Method, HeadReject> {
     Ok(method)
 }
 
-fn read_connect(target: &[u8]) -> Result<Target, HeadReject> {
+/// `start` is where the target stands in the head.
+fn read_connect(target: &[u8], start: usize) -> Result<(Target, Written), HeadReject> {
     let (host, port) = Authority::parse_connect(target).map_err(bad_authority)?;
-    Ok(Target::Connect { host, port })
+    let written = Written {
+        place: start..start + target.len(),
+        read: Authority {
+            host: host.clone(),
+            port: Some(port),
+        },
+    };
+    Ok((Target::Connect { host, port }, written))
 }
 
-fn read_target(target: &[u8], form: Form) -> Result<Target, HeadReject> {
+fn read_target(target: &[u8], start: usize, form: Form) -> Result<(Target, Option<Written>), HeadReject> {
     if target.contains(&b' ') {
         return Err(reject(Reason::BadRequest, SPACES));
     }
@@ -112,7 +123,7 @@ fn read_target(target: &[u8], form: Form) -> Result<Target, HeadReject> {
             ));
         }
         check_path(target)?;
-        return Ok(Target::Origin);
+        return Ok((Target::Origin, None));
     }
     let (scheme, rest) = split_once(target, b':').ok_or(reject(Reason::BadUri, "the target is not a URI"))?;
     if !is_scheme(scheme) {
@@ -132,21 +143,25 @@ fn read_target(target: &[u8], form: Form) -> Result<Target, HeadReject> {
     if rest.contains(&b'\\') {
         return Err(reject(Reason::BadUri, PATH));
     }
-    let Authority { host, port } = Authority::parse(authority).map_err(bad_authority)?;
+    let read = Authority::parse(authority).map_err(bad_authority)?;
     check_path(path)?;
-    let port = port.unwrap_or(Port::HTTP);
-    let bare = path.is_empty();
-    Ok(Target::Absolute { host, port, bare })
+    let absolute = Target::Absolute {
+        host: read.host.clone(),
+        port: read.port.unwrap_or(Port::HTTP),
+        bare: path.is_empty(),
+    };
+    let start = start + target.len() - rest.len();
+    let place = start..start + authority.len();
+    Ok((absolute, Some(Written { place, read })))
 }
 
 /// What may stand in a path and a query: visible ASCII without what no URI holds. Braces, brackets, `^` and `|` belong
 /// in escapes (RFC 3986, section 2), but are sent as they are by real clients and read alike by all servers.
 fn check_path(path: &[u8]) -> Result<(), HeadReject> {
-    let bad = |byte: &u8| !byte.is_ascii_graphic() || matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>' | b'`');
-    if path.iter().any(bad) {
-        return Err(reject(Reason::BadUri, PATH));
+    if path.iter().all(|byte| PATH_BYTES[usize::from(*byte)]) {
+        return Ok(());
     }
-    Ok(())
+    Err(reject(Reason::BadUri, PATH))
 }
 
 /// RFC 3986, section 3.1.
@@ -199,6 +214,17 @@ fn rsplit_once(text: &[u8], at: u8) -> Option<(&[u8], &[u8])> {
 
 /// Methods that show a server's insides or change its cache; nobody needs them through an egress proxy.
 const REFUSED_METHODS: &[&str] = &["TRACE", "TRACK", "PURGE", "DEBUG"];
+/// What [`check_path`] lets pass.
+const PATH_BYTES: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        let refused = matches!(byte, b'\\' | b'#' | b'"' | b'<' | b'>' | b'`');
+        table[byte as usize] = byte.is_ascii_graphic() && !refused;
+        byte += 1;
+    }
+    table
+};
 const METHOD: &str = "the request line does not begin with a method";
 const VERSION: &str = "the request line does not end with an HTTP version";
 const SPACES: &str = "method, target and version are not separated by one space each";
