@@ -93,8 +93,8 @@ impl Replica {
         }
         let base = objects("deploy/base");
         let container = &one(&base, "Deployment")["spec"]["template"]["spec"]["containers"][0];
-        assert_eq!(container["resources"]["limits"]["memory"], "512Mi");
-        assert_eq!(self.memory, (512 << 20).to_string());
+        assert_eq!(container["resources"]["limits"]["memory"], "1Gi");
+        assert_eq!(self.memory, (1_u64 << 30).to_string());
     }
 
     fn metric(&self, name: &str) -> String {
