@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio_util::sync::CancellationToken;
 
-use crate::net::{Own, Resolver};
-use crate::relay::Clock;
+use crate::net::{self, Own, Resolver};
+use crate::relay::{Clock, Pipes};
 use crate::settings::{self, Settings};
 use crate::state::State;
 use crate::telemetry::Telemetry;
@@ -41,6 +41,8 @@ pub(crate) struct Proxy {
     pub(crate) tracker: Tracker,
     /// For idleness.
     pub(crate) clock: Clock,
+    /// For tunnels that carry bulk.
+    pub(crate) pipes: Pipes,
     pub(crate) admission: Admission,
     pub(crate) timeouts: settings::Timeouts,
     /// Whether a connection is refused while records cannot be written.
@@ -68,6 +70,7 @@ impl Proxy {
             own: Own::new(),
             tracker: Tracker::new(),
             clock: Clock::new(),
+            pipes: Pipes::new(net::descriptors::pipes(descriptors)),
             admission: Admission::new(&settings.limits, descriptors),
             timeouts: settings.timeouts.clone(),
             records_required: settings.log.required,

@@ -5,32 +5,43 @@
 pub mod activity;
 mod buffer;
 mod copy;
+mod pipe;
 
 use std::future::poll_fn;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
 
 pub use self::activity::{Activity, Clock, Tick};
 use self::copy::{Copy, Failed};
+pub use self::pipe::Pipes;
 use crate::telemetry::record::End;
+
+/// One end of a tunnel.
+pub trait Side: AsyncRead + AsyncWrite + Unpin {
+    /// The socket, if what is read and written is just its bytes: then the kernel may move them by itself.
+    fn socket(&self) -> Option<&TcpStream>;
+}
+
+impl Side for TcpStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
+    }
+}
 
 /// Relays until both directions are done.
 ///
 /// An end of input is passed on as one (flush, then shutdown of the other side's writing), and the other direction goes
 /// on. Anything else that ends a side is [`End::ClientReset`] or [`End::UpstreamReset`]: the caller then resets the
 /// other socket too ([`crate::net::abort`]), so that nothing cut short looks complete. What was moved is in `activity`
-/// at every moment, however this ends, and no buffer is held while nothing moves.
-pub async fn relay<C, U>(client: &mut C, upstream: &mut U, activity: &Activity) -> End
-where
-    C: AsyncRead + AsyncWrite + Unpin,
-    U: AsyncRead + AsyncWrite + Unpin,
-{
+/// at every moment, however this ends, and no buffer or pipe is held while nothing moves.
+pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity: &Activity, pipes: &Pipes) -> End {
     let mut up = Copy::new();
     let mut down = Copy::new();
     let mut end = End::Finished;
     poll_fn(|cx| {
-        match up.poll(cx, client, upstream, &mut |bytes| activity.moved_up(bytes)) {
+        match up.poll(cx, client, upstream, pipes, &mut |bytes| activity.moved_up(bytes)) {
             Poll::Ready(Err(failed)) => match meaning(failed, &down) {
                 Failure::Lost => return Poll::Ready(End::ClientReset),
                 Failure::Unheard => {
@@ -41,7 +52,7 @@ where
             },
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
-        match down.poll(cx, upstream, client, &mut |bytes| activity.moved_down(bytes)) {
+        match down.poll(cx, upstream, client, pipes, &mut |bytes| activity.moved_down(bytes)) {
             Poll::Ready(Err(failed)) => match meaning(failed, &up) {
                 Failure::Lost => return Poll::Ready(End::UpstreamReset),
                 Failure::Unheard => {

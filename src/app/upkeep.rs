@@ -49,6 +49,7 @@ pub(super) async fn sweep(proxy: Arc<Proxy>, settings: Settings, stop: Cancellat
             _ = steps.tick() => {}
             () = async { sleep_until(next.unwrap_or_else(Instant::now)).await }, if next.is_some() => {}
         }
+        proxy.pipes.trim();
         next = proxy.tracker.sweep(Instant::now(), proxy.clock.now(), spans).await;
         let until = match proxy.state.policy().mode() {
             Mode::Report { until } if Timestamp::now() < until => Some(until),

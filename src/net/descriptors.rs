@@ -16,10 +16,15 @@ pub fn raise() -> io::Result<u64> {
     Ok(limit.current.unwrap_or(u64::MAX))
 }
 
-/// How many client connections fit into that many descriptors: two a tunnel, and some for all else.
+/// How many client connections fit into that many descriptors: two a tunnel, and some for pipes and all else.
 pub fn connections(descriptors: u64) -> usize {
     let kept = KEPT.min(descriptors / 16);
     usize::try_from((beside_slack(descriptors) - kept) / PER_CONNECTION).unwrap_or(usize::MAX)
+}
+
+/// How many pipes of the relay fit beside them: two descriptors each.
+pub fn pipes(descriptors: u64) -> usize {
+    usize::try_from(of_pipes(descriptors) / 2).unwrap_or(usize::MAX)
 }
 
 /// How many are left over beside that many client connections, all with their two: for what is only kept for later.
@@ -30,10 +35,16 @@ pub fn spare(descriptors: u64, connections: usize) -> usize {
 }
 
 fn beside_slack(descriptors: u64) -> u64 {
-    descriptors - SLACK.min(descriptors / 4)
+    descriptors - SLACK.min(descriptors / 4) - of_pipes(descriptors)
+}
+
+fn of_pipes(descriptors: u64) -> u64 {
+    2 * PIPES.min(descriptors / 256)
 }
 
 const PER_CONNECTION: u64 = 2;
+/// See [`crate::relay::Pipes`], which may have fewer.
+const PIPES: u64 = 128;
 /// 1024 DNS questions in flight (see the resolver); listeners, races of several addresses, watched directories, admin.
 const SLACK: u64 = 1024 + 256;
 /// Not promised to client connections, however many they may be. No more, so that a limit of 20,000, which many systems
@@ -55,17 +66,23 @@ mod tests {
     #[test]
     fn connections_leave_room_for_the_rest() {
         assert_eq!(connections(0), 0);
-        assert_eq!(connections(1024), 352);
-        assert_eq!(connections(20_000), 9_104);
-        assert_eq!(connections(1_048_576), 523_392);
+        assert_eq!(connections(1024), 348);
+        assert_eq!(connections(20_000), 9_026);
+        assert_eq!(connections(1_048_576), 523_264);
         assert!(connections(u64::MAX) > 1_000_000);
+    }
+
+    #[test]
+    fn pipes_are_few_where_descriptors_are() {
+        assert_eq!((pipes(0), pipes(1024), pipes(20_000)), (0, 4, 78));
+        assert_eq!((pipes(32_768), pipes(u64::MAX)), (128, 128));
     }
 
     #[test]
     fn what_is_promised_and_what_is_spare_fit_together() {
         assert_eq!(spare(1000, connections(1000)), 62);
         assert_eq!(spare(20_000, connections(20_000)), 512);
-        assert_eq!(spare(1_048_576, 50_000), 947_296);
+        assert_eq!(spare(1_048_576, 50_000), 947_040);
         assert_eq!((spare(1000, 376), spare(0, usize::MAX)), (0, 0));
     }
 }

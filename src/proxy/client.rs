@@ -12,6 +12,8 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 
+use crate::relay::Side;
+
 /// A client connection.
 #[derive(Debug)]
 pub(crate) enum Client {
@@ -50,6 +52,15 @@ impl Client {
         };
         // A client that is already gone, or that never stops, is not worth waiting for.
         let _ = timeout(DRAIN_TIME, farewell).await;
+    }
+}
+
+impl Side for Client {
+    fn socket(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Plain(stream) => Some(stream),
+            Self::Tls(_) => None,
+        }
     }
 }
 

@@ -127,7 +127,7 @@ async fn run(tracked: &Tracked, client: &mut Client, upstream: &mut TcpStream, m
     }
     // An idle tunnel holds no buffer, not even the one its first bytes came in.
     drop(first);
-    relay(client, upstream, &tracked.activity).await
+    relay(client, upstream, &tracked.activity, &tracked.connection.proxy.pipes).await
 }
 
 impl Drop for Tunnel {

@@ -18,15 +18,14 @@ pub(super) enum Size {
 #[derive(Debug)]
 pub(super) struct Lease {
     bytes: Box<[u8]>,
-    size: Size,
 }
 
 impl Size {
     pub(super) const fn bytes(self) -> usize {
         match self {
-            Self::Small => 16 << 10,
-            Self::Middle => 64 << 10,
-            Self::Large => 256 << 10,
+            Self::Small => SMALL,
+            Self::Middle => MIDDLE,
+            Self::Large => LARGE,
         }
     }
 
@@ -62,13 +61,16 @@ pub(super) fn borrow(size: Size) -> Lease {
     LEASED.with(|leased| leased.set(leased.get() + 1));
     Lease {
         bytes: kept.unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()),
-        size,
     }
 }
 
 impl Lease {
     pub(super) fn size(&self) -> Size {
-        self.size
+        match self.bytes.len() {
+            ..MIDDLE => Size::Small,
+            MIDDLE..LARGE => Size::Middle,
+            LARGE.. => Size::Large,
+        }
     }
 }
 
@@ -88,8 +90,9 @@ impl DerefMut for Lease {
 
 impl Drop for Lease {
     fn drop(&mut self) {
+        let size = self.size();
         let bytes = std::mem::take(&mut self.bytes);
-        if self.size != Size::Small {
+        if size != Size::Small {
             LARGER_OUT.fetch_sub(bytes.len(), Ordering::Relaxed);
         }
         #[cfg(test)]
@@ -97,8 +100,8 @@ impl Drop for Lease {
         // While a thread ends its pool is gone; then the buffer is just freed.
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
-            let free = pool.free(self.size);
-            if free.len() < self.size.kept() {
+            let free = pool.free(size);
+            if free.len() < size.kept() {
                 free.push(bytes);
             }
         });
@@ -132,6 +135,10 @@ fn reserve(bytes: usize) -> bool {
         })
         .is_ok()
 }
+
+const SMALL: usize = 16 << 10;
+const MIDDLE: usize = 64 << 10;
+const LARGE: usize = 256 << 10;
 
 thread_local! {
     static POOL: RefCell<Pool> = RefCell::default();

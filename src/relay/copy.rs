@@ -1,23 +1,29 @@
-//! One direction of a relay: read, write all of it, repeat; then pass the end on.
-//! Must not hold a buffer while it waits for bytes to read, nor run on for ever beside other tunnels.
+//! One direction of a relay: read, write all of it, repeat; then pass the end on. Bulk between two sockets is spliced.
+//! Must not hold a buffer or a pipe while it waits for bytes to read, nor run on for ever beside other tunnels.
 //! Called by the relay, once for each direction, each time either socket is ready.
 
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use rustix::io::Errno;
+use tokio::io::{Interest, ReadBuf};
+use tokio::net::TcpStream;
 
+use super::Side;
 use super::buffer::{self, Lease, Size};
+use super::pipe::{Pipe, Pipes};
 
 /// The state of one direction.
 #[derive(Debug)]
 pub(super) struct Copy {
-    /// Bytes that were read and not written yet. `None` whenever there are none.
-    pending: Option<Pending>,
+    /// Bytes that were read and not written yet.
+    held: Held,
     size: Size,
-    /// Reads in a row that a smaller buffer would have done for.
+    /// Reads in a row that a smaller buffer would have done for, or that are too small to splice.
     small_reads: u8,
+    /// Reads in a row that filled 64 KiB, up to the number from which on it is spliced.
+    full_reads: u8,
     /// The writer may hold bytes back that it took (TLS).
     unflushed: bool,
     shuts_down: bool,
@@ -33,11 +39,12 @@ pub(super) enum Failed {
     Shutdown,
 }
 
+/// Where the bytes are that were read and not written yet. There is at least one, unless it is nothing.
 #[derive(Debug)]
-struct Pending {
-    lease: Lease,
-    start: u32,
-    end: u32,
+enum Held {
+    Nothing,
+    Buffer { lease: Lease, start: u32, end: u32 },
+    Pipe(Pipe),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,9 +58,10 @@ enum Phase {
 impl Copy {
     pub(super) fn new() -> Self {
         Self {
-            pending: None,
+            held: Held::Nothing,
             size: Size::Small,
             small_reads: 0,
+            full_reads: 0,
             unflushed: false,
             shuts_down: true,
             phase: Phase::Moving,
@@ -76,12 +84,13 @@ impl Copy {
     pub(super) fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut (impl AsyncRead + Unpin),
-        writer: &mut (impl AsyncWrite + Unpin),
+        reader: &mut impl Side,
+        writer: &mut impl Side,
+        pipes: &Pipes,
         moved: &mut dyn FnMut(usize),
     ) -> Poll<Result<(), Failed>> {
         if self.phase == Phase::Moving {
-            if let Err(failed) = ready!(self.poll_moving(cx, reader, writer, moved)) {
+            if let Err(failed) = ready!(self.poll_moving(cx, reader, writer, pipes, moved)) {
                 return self.end(Err(failed));
             }
             self.phase = Phase::Ending;
@@ -95,7 +104,7 @@ impl Copy {
     }
 
     fn end(&mut self, how: Result<(), Failed>) -> Poll<Result<(), Failed>> {
-        self.pending = None;
+        self.held = Held::Nothing;
         self.phase = Phase::Done;
         Poll::Ready(how)
     }
@@ -104,18 +113,26 @@ impl Copy {
     fn poll_moving(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut (impl AsyncRead + Unpin),
-        writer: &mut (impl AsyncWrite + Unpin),
+        reader: &mut impl Side,
+        writer: &mut impl Side,
+        pipes: &Pipes,
         moved: &mut dyn FnMut(usize),
     ) -> Poll<Result<(), Failed>> {
         let mut allowance = YIELD_AFTER;
         loop {
-            ready!(self.poll_write(cx, writer, moved)).map_err(|_| Failed::Write)?;
+            ready!(self.poll_write(cx, writer, pipes, moved)).map_err(|_| Failed::Write)?;
             if allowance == 0 {
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
-            let Poll::Ready(read) = self.poll_read(cx, reader) else {
+            let spliced = match (reader.socket(), writer.socket()) {
+                (Some(socket), Some(_)) if self.full_reads >= pipes.promote_after => {
+                    self.poll_splice(cx, socket, pipes)
+                }
+                _ => None,
+            };
+            let read = spliced.unwrap_or_else(|| self.poll_read(cx, reader));
+            let Poll::Ready(read) = read else {
                 if self.unflushed {
                     ready!(Pin::new(writer).poll_flush(cx)).map_err(|_| Failed::Write)?;
                     self.unflushed = false;
@@ -130,7 +147,7 @@ impl Copy {
     }
 
     /// Reads into a borrowed buffer, which stays here only if there is something in it.
-    fn poll_read<R: AsyncRead + Unpin>(&mut self, cx: &mut Context<'_>, reader: &mut R) -> Poll<io::Result<usize>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>, reader: &mut impl Side) -> Poll<io::Result<usize>> {
         let mut lease = buffer::borrow(self.size);
         let size = lease.size();
         let mut target = ReadBuf::new(&mut lease);
@@ -139,39 +156,87 @@ impl Copy {
         if read > 0 {
             self.fit(size, read);
             let end = u32::try_from(read).unwrap_or(u32::MAX);
-            self.pending = Some(Pending { lease, start: 0, end });
+            self.held = Held::Buffer { lease, start: 0, end };
         }
         Poll::Ready(Ok(read))
     }
 
-    /// Writes what is pending, all of it.
-    fn poll_write<W: AsyncWrite + Unpin>(
+    /// Reads into a pipe, which stays here only if there is something in it. `None`: it is to be copied.
+    fn poll_splice(
         &mut self,
         cx: &mut Context<'_>,
-        writer: &mut W,
+        reader: &TcpStream,
+        pipes: &Pipes,
+    ) -> Option<Poll<io::Result<usize>>> {
+        // So that a pipe is borrowed only if there is something for it.
+        match reader.poll_read_ready(cx) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Some(Poll::Ready(Err(error))),
+            Poll::Pending => return Some(Poll::Pending),
+        }
+        let Some(mut pipe) = pipes.take() else {
+            self.full_reads = 0;
+            return None;
+        };
+        let read = poll_io(cx, reader, Interest::READABLE, || pipe.fill(reader, pipes.size));
+        if !pipe.is_empty() {
+            self.fit_spliced(pipe.held());
+            self.held = Held::Pipe(pipe);
+        } else if matches!(&read, Poll::Ready(Err(error)) if !is_of_socket(error)) {
+            // The socket is as it was, and a copying read can tell whether there is something wrong with it.
+            pipes.give_up();
+            self.full_reads = 0;
+            return None;
+        } else {
+            pipes.give_back(pipe);
+        }
+        Some(read)
+    }
+
+    /// Writes what is held, all of it.
+    fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut impl Side,
+        pipes: &Pipes,
         moved: &mut dyn FnMut(usize),
     ) -> Poll<io::Result<()>> {
-        while let Some(pending) = &mut self.pending {
-            let rest = pending
-                .lease
-                .get(pending.start as usize..pending.end as usize)
-                .unwrap_or_default();
-            let written = ready!(Pin::new(&mut *writer).poll_write(cx, rest))?;
+        loop {
+            let (written, all) = match &mut self.held {
+                Held::Nothing => return Poll::Ready(Ok(())),
+                Held::Buffer { lease, start, end } => {
+                    let rest = lease.get(*start as usize..*end as usize).unwrap_or_default();
+                    let written = ready!(Pin::new(&mut *writer).poll_write(cx, rest))?;
+                    self.unflushed = true;
+                    *start += u32::try_from(written).unwrap_or(u32::MAX);
+                    (written, start >= end)
+                }
+                Held::Pipe(pipe) => {
+                    // Only sockets are spliced, and no side changes its kind.
+                    let Some(socket) = writer.socket() else {
+                        return Poll::Ready(Err(io::ErrorKind::Unsupported.into()));
+                    };
+                    let written = ready!(poll_io(cx, socket, Interest::WRITABLE, || pipe.drain(socket)))?;
+                    (written, pipe.is_empty())
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             moved(written);
-            self.unflushed = true;
-            pending.start += u32::try_from(written).unwrap_or(u32::MAX);
-            if pending.start >= pending.end {
-                self.pending = None;
+            if all && let Held::Pipe(pipe) = std::mem::replace(&mut self.held, Held::Nothing) {
+                pipes.give_back(pipe);
             }
         }
-        Poll::Ready(Ok(()))
     }
 
     /// Chooses the next buffer: larger after a read that filled this one, smaller after several small ones.
     fn fit(&mut self, size: Size, read: usize) {
+        self.full_reads = if read >= Size::Middle.bytes() {
+            self.full_reads.saturating_add(1)
+        } else {
+            0
+        };
         if read == size.bytes() {
             self.size = size.larger();
             self.small_reads = 0;
@@ -185,6 +250,47 @@ impl Copy {
             self.small_reads = 0;
         }
     }
+
+    /// Goes back to buffers when what comes is small again.
+    fn fit_spliced(&mut self, read: usize) {
+        if read > Size::Small.bytes() {
+            self.small_reads = 0;
+            return;
+        }
+        self.small_reads += 1;
+        if self.small_reads == SHRINK_AFTER {
+            self.size = Size::Small;
+            self.small_reads = 0;
+            self.full_reads = 0;
+        }
+    }
+}
+
+/// Does `splice` as soon as the socket is ready for it. What it moves counts against the task's budget.
+fn poll_io(
+    cx: &mut Context<'_>,
+    socket: &TcpStream,
+    interest: Interest,
+    mut splice: impl FnMut() -> io::Result<usize>,
+) -> Poll<io::Result<usize>> {
+    loop {
+        if interest.is_readable() {
+            ready!(socket.poll_read_ready(cx))?;
+        } else {
+            ready!(socket.poll_write_ready(cx))?;
+        }
+        match socket.try_io(interest, &mut splice) {
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
+            done => return Poll::Ready(done),
+        }
+    }
+}
+
+/// Whether an error of a read is the socket's. The others are what `splice` says where it does not work at all: refused by
+/// a filter of system calls, or not there.
+fn is_of_socket(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    !matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::PERM))
 }
 
 /// Bytes after which a direction lets the other tunnels of its thread run.

@@ -1,13 +1,14 @@
-//! The relay between scripted streams (here and in `chaos`), and between real sockets and TLS (`sockets`).
+//! The relay between scripted streams (here and in `chaos`), and between real sockets and TLS (`sockets`, `splice`).
 //! Must not depend on how fast the machine is: scripted streams run in paused time.
 //! Called by the test run.
 
 mod chaos;
 mod sockets;
+mod splice;
 
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Context;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
@@ -15,22 +16,22 @@ use tokio_test::{assert_pending, assert_ready_eq};
 
 use super::*;
 
-/// A relay between two pipes: near and far end, and the relay as a task of this thread.
-struct Pipes {
+/// A relay between two streams in memory: near and far end, and the relay as a task of this thread.
+struct Ends {
     near: DuplexStream,
     far: DuplexStream,
     activity: Arc<Activity>,
     relay: tokio::task::JoinHandle<End>,
 }
 
-impl Pipes {
+impl Ends {
     fn new(capacity: usize) -> Self {
         let (near, mut client) = duplex(capacity);
         let (far, mut upstream) = duplex(capacity);
         let activity = Arc::new(Activity::new(&Clock::new()));
         let relay = tokio::spawn({
             let activity = activity.clone();
-            async move { relay(&mut client, &mut upstream, &activity).await }
+            async move { relay(&mut client, &mut upstream, &activity, &NO_PIPES).await }
         });
         Self {
             near,
@@ -41,6 +42,15 @@ impl Pipes {
     }
 }
 
+impl Side for DuplexStream {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
+/// Pipes for a relay that has no use for them.
+static NO_PIPES: LazyLock<Pipes> = LazyLock::new(|| Pipes::with(0, 0, 0));
+
 /// Lets everything on this thread run until it waits.
 async fn settle() {
     for _ in 0..100 {
@@ -50,31 +60,31 @@ async fn settle() {
 
 #[tokio::test]
 async fn an_idle_tunnel_holds_no_buffer() {
-    let mut pipes = Pipes::new(1 << 20);
+    let mut ends = Ends::new(1 << 20);
     settle().await;
     assert_eq!(buffer::leased(), 0, "before the first byte");
     let mut bytes = vec![7; 100_000];
-    pipes.near.write_all(&bytes).await.unwrap();
-    pipes.far.read_exact(&mut bytes).await.unwrap();
-    pipes.far.write_all(&bytes).await.unwrap();
-    pipes.near.read_exact(&mut bytes).await.unwrap();
+    ends.near.write_all(&bytes).await.unwrap();
+    ends.far.read_exact(&mut bytes).await.unwrap();
+    ends.far.write_all(&bytes).await.unwrap();
+    ends.near.read_exact(&mut bytes).await.unwrap();
     settle().await;
-    assert_eq!((pipes.activity.up(), pipes.activity.down()), (100_000, 100_000));
+    assert_eq!((ends.activity.up(), ends.activity.down()), (100_000, 100_000));
     assert_eq!(buffer::leased(), 0, "between bytes");
-    pipes.near.shutdown().await.unwrap();
+    ends.near.shutdown().await.unwrap();
     settle().await;
-    assert!(pipes.activity.is_half_closed());
+    assert!(ends.activity.is_half_closed());
     assert_eq!(buffer::leased(), 0, "half closed");
-    pipes.relay.abort();
-    assert!(pipes.relay.await.unwrap_err().is_cancelled());
+    ends.relay.abort();
+    assert!(ends.relay.await.unwrap_err().is_cancelled());
 }
 
 /// K04: a peer that does not read costs one buffer, stops the sender, and does not stop the other direction.
 #[tokio::test]
 async fn a_blocked_peer_holds_one_buffer() {
-    let mut pipes = Pipes::new(1000);
+    let mut ends = Ends::new(1000);
     let sent = Arc::new(Mutex::new(0));
-    let (mut reader, mut writer) = tokio::io::split(pipes.near);
+    let (mut reader, mut writer) = tokio::io::split(ends.near);
     let sender = tokio::spawn({
         let sent = sent.clone();
         async move {
@@ -86,58 +96,58 @@ async fn a_blocked_peer_holds_one_buffer() {
     });
     settle().await;
     let stopped_at = *sent.lock().unwrap();
-    assert!(stopped_at <= 3000, "two pipes and what one read took: {stopped_at}");
+    assert!(stopped_at <= 3000, "two streams and what one read took: {stopped_at}");
     assert_eq!(buffer::leased(), 1);
-    pipes.far.write_all(b"meanwhile").await.unwrap();
+    ends.far.write_all(b"meanwhile").await.unwrap();
     let mut meanwhile = [0; 9];
     reader.read_exact(&mut meanwhile).await.unwrap();
     assert_eq!(&meanwhile, b"meanwhile");
     assert_eq!((*sent.lock().unwrap(), buffer::leased()), (stopped_at, 1));
     // Dropped in that state, it gives its buffer back.
-    pipes.relay.abort();
-    assert!(pipes.relay.await.unwrap_err().is_cancelled());
+    ends.relay.abort();
+    assert!(ends.relay.await.unwrap_err().is_cancelled());
     assert_eq!(buffer::leased(), 0);
     sender.abort();
 }
 
 #[tokio::test]
 async fn an_end_waits_for_the_bytes_before_it() {
-    let mut pipes = Pipes::new(100);
+    let mut ends = Ends::new(100);
     let sender = tokio::spawn(async move {
-        pipes.near.write_all(&vec![3; 50_000]).await.unwrap();
-        pipes.near.shutdown().await.unwrap();
-        pipes.near
+        ends.near.write_all(&vec![3; 50_000]).await.unwrap();
+        ends.near.shutdown().await.unwrap();
+        ends.near
     });
     settle().await;
-    assert!(!pipes.activity.is_half_closed());
+    assert!(!ends.activity.is_half_closed());
     let mut bytes = Vec::new();
-    pipes.far.read_to_end(&mut bytes).await.unwrap();
+    ends.far.read_to_end(&mut bytes).await.unwrap();
     assert_eq!(bytes, vec![3; 50_000]);
-    assert!(pipes.activity.is_half_closed());
-    drop(pipes.far);
-    assert_eq!(pipes.relay.await.unwrap(), End::Finished);
+    assert!(ends.activity.is_half_closed());
+    drop(ends.far);
+    assert_eq!(ends.relay.await.unwrap(), End::Finished);
     drop(sender.await.unwrap());
 }
 
 #[tokio::test]
 async fn either_side_may_finish_first() {
     for client_first in [true, false] {
-        let mut pipes = Pipes::new(100);
+        let mut ends = Ends::new(100);
         if !client_first {
-            std::mem::swap(&mut pipes.near, &mut pipes.far);
+            std::mem::swap(&mut ends.near, &mut ends.far);
         }
-        pipes.near.write_all(b"question").await.unwrap();
-        pipes.near.shutdown().await.unwrap();
+        ends.near.write_all(b"question").await.unwrap();
+        ends.near.shutdown().await.unwrap();
         let mut question = String::new();
-        pipes.far.read_to_string(&mut question).await.unwrap();
-        assert!(!pipes.relay.is_finished());
-        pipes.far.write_all(b"answer").await.unwrap();
-        pipes.far.shutdown().await.unwrap();
+        ends.far.read_to_string(&mut question).await.unwrap();
+        assert!(!ends.relay.is_finished());
+        ends.far.write_all(b"answer").await.unwrap();
+        ends.far.shutdown().await.unwrap();
         let mut answer = String::new();
-        pipes.near.read_to_string(&mut answer).await.unwrap();
+        ends.near.read_to_string(&mut answer).await.unwrap();
         assert_eq!((question.as_str(), answer.as_str()), ("question", "answer"));
-        assert_eq!(pipes.relay.await.unwrap(), End::Finished);
-        let moved = (pipes.activity.up(), pipes.activity.down());
+        assert_eq!(ends.relay.await.unwrap(), End::Finished);
+        let moved = (ends.activity.up(), ends.activity.down());
         assert_eq!(moved, if client_first { (8, 6) } else { (6, 8) });
     }
 }
@@ -145,17 +155,16 @@ async fn either_side_may_finish_first() {
 #[tokio::test]
 async fn ten_thousand_tunnels_leave_nothing_behind() {
     for number in 0..10_000_usize {
-        let mut pipes = Pipes::new(64);
-        pipes.near.write_all(b"ping").await.unwrap();
+        let mut ends = Ends::new(64);
+        ends.near.write_all(b"ping").await.unwrap();
         let mut ping = [0; 4];
-        pipes.far.read_exact(&mut ping).await.unwrap();
+        ends.far.read_exact(&mut ping).await.unwrap();
         if number % 3 == 0 {
-            pipes.relay.abort();
+            ends.relay.abort();
         }
-        drop((pipes.near, pipes.far));
+        drop((ends.near, ends.far));
         assert!(
-            pipes
-                .relay
+            ends.relay
                 .await
                 .map_or_else(|error| error.is_cancelled(), |end| end == End::Finished)
         );
@@ -223,12 +232,18 @@ impl AsyncWrite for Endless {
     }
 }
 
+impl Side for Endless {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
 #[test]
 fn a_busy_tunnel_lets_others_run() {
     let (mut client, mut upstream) = (Endless::default(), Endless::default());
     upstream.silent = true;
     let activity = Activity::new(&Clock::new());
-    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
     for turn in 1..=3 {
         assert_pending!(task.poll());
         assert!(task.is_woken(), "it wants to go on");
@@ -247,7 +262,7 @@ fn buffers_grow_while_they_are_filled_and_shrink_when_they_are_not() {
     client.small = Some((5, 1000));
     client.ends_after = Some(30);
     let activity = Activity::new(&Clock::new());
-    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
     while !activity.is_half_closed() {
         assert_pending!(task.poll());
     }
@@ -279,7 +294,7 @@ fn larger_buffers_have_a_budget() {
 fn the_future_is_small() {
     let (mut client, mut upstream) = (Endless::default(), Endless::default());
     let activity = Activity::new(&Clock::new());
-    let size = size_of_val(&relay(&mut client, &mut upstream, &activity));
+    let size = size_of_val(&relay(&mut client, &mut upstream, &activity, &NO_PIPES));
     assert!(size <= 192, "{size} bytes");
 }
 
@@ -289,7 +304,7 @@ fn bytes_are_counted_up_to_the_error() {
     upstream.silent = true;
     upstream.fails_to_write_after = Some(40_000);
     let activity = Activity::new(&Clock::new());
-    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
     assert_pending!(task.poll());
     assert_eq!(activity.up(), 40_000);
     assert_eq!(buffer::leased(), 0);
@@ -304,7 +319,7 @@ fn what_a_lost_side_had_sent_is_delivered_without_an_end() {
     upstream.small = Some((1, 10));
     upstream.ends_after = Some(5);
     let activity = Activity::new(&Clock::new());
-    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
     assert_ready_eq!(task.poll(), End::UpstreamReset);
     drop(task);
     assert_eq!((activity.up(), activity.down()), (0, 50));
@@ -322,7 +337,7 @@ fn an_end_that_nobody_hears_is_no_failure() {
         upstream.small = Some((1, 10));
         upstream.ends_after = Some(1);
         let activity = Activity::new(&Clock::new());
-        let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity));
+        let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
         if client_ended {
             assert_ready_eq!(task.poll(), end);
         } else {

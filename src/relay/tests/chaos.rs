@@ -94,8 +94,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Chaos<S> {
     }
 }
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Side for Chaos<S> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
+}
+
 /// Bytes that are nowhere like their neighbours.
-fn pattern(length: usize, seed: u64) -> Vec<u8> {
+pub(super) fn pattern(length: usize, seed: u64) -> Vec<u8> {
     (0..length as u64)
         .map(|i| i.wrapping_mul(0x9E37_79B9_7F4A_7C15).wrapping_add(seed).to_be_bytes()[3])
         .collect()
@@ -141,7 +147,7 @@ proptest! {
             let mut client = Chaos::new(client, seed, holds);
             let mut upstream = Chaos::new(upstream, !seed, holds);
             tokio::join!(
-                relay(&mut client, &mut upstream, &activity),
+                relay(&mut client, &mut upstream, &activity, &NO_PIPES),
                 send_and_receive(near, sent_up.clone(), holds),
                 send_and_receive(far, sent_down.clone(), !holds),
             )
@@ -160,7 +166,7 @@ async fn held_bytes_are_flushed_when_the_reader_pauses() {
     let (mut far, upstream) = duplex(1000);
     let relay = tokio::spawn(async move {
         let (mut client, mut upstream) = (Chaos::new(client, 1, true), Chaos::new(upstream, 2, true));
-        relay(&mut client, &mut upstream, &Activity::new(&Clock::new())).await
+        relay(&mut client, &mut upstream, &Activity::new(&Clock::new()), &NO_PIPES).await
     });
     for _ in 0..100 {
         near.write_all(b"ping").await.unwrap();

@@ -1,4 +1,4 @@
-//! The relay between real sockets: ends and resets in each state, and TLS on the client's side.
+//! The relay between real sockets, copying and splicing: ends and resets in each state, and TLS on the client's side.
 //! Must not assume more of the kernel than TCP promises.
 //! Called by the test run.
 
@@ -13,28 +13,52 @@ use tokio_rustls::{TlsAcceptor, TlsConnector, client, server};
 use super::*;
 use crate::net;
 
-/// A client and an upstream with a relay between them, which resets what it could not finish as the session does.
-struct Tunnel {
-    near: TcpStream,
-    far: TcpStream,
-    activity: Arc<Activity>,
-    end: tokio::task::JoinHandle<End>,
+impl Side for server::TlsStream<TcpStream> {
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
-async fn pair() -> (TcpStream, TcpStream) {
+/// A client and an upstream with a relay between them, which resets what it could not finish as the session does.
+pub(super) struct Tunnel {
+    pub(super) near: TcpStream,
+    pub(super) far: TcpStream,
+    pub(super) activity: Arc<Activity>,
+    pub(super) end: tokio::task::JoinHandle<End>,
+}
+
+/// Pipes of which none may be opened, and some that are used from the first byte on.
+fn without_and_with_pipes() -> [Arc<Pipes>; 2] {
+    [Arc::new(Pipes::with(0, 1 << 16, 0)), eager(2)]
+}
+
+pub(super) fn eager(limit: usize) -> Arc<Pipes> {
+    Arc::new(Pipes::with(limit, 1 << 16, 0))
+}
+
+pub(super) async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let (near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     (near.unwrap(), accepted.unwrap().0)
 }
 
-async fn tunnel() -> Tunnel {
-    let ((near, mut client), (far, mut upstream)) = (pair().await, pair().await);
+async fn tunnel(pipes: &Arc<Pipes>) -> Tunnel {
+    join(pair().await, pair().await, pipes)
+}
+
+/// A relay between the second ones of two pairs.
+pub(super) fn join(
+    (near, mut client): (TcpStream, TcpStream),
+    (far, mut upstream): (TcpStream, TcpStream),
+    pipes: &Arc<Pipes>,
+) -> Tunnel {
+    let pipes = pipes.clone();
     let activity = Arc::new(Activity::new(&Clock::new()));
     let end = tokio::spawn({
         let activity = activity.clone();
         async move {
-            let end = relay(&mut client, &mut upstream, &activity).await;
+            let end = relay(&mut client, &mut upstream, &activity, &pipes).await;
             if end != End::Finished {
                 net::abort(&client);
                 net::abort(&upstream);
@@ -50,18 +74,18 @@ async fn tunnel() -> Tunnel {
     }
 }
 
-fn reset(stream: TcpStream) {
+pub(super) fn reset(stream: TcpStream) {
     net::abort(&stream);
     drop(stream);
 }
 
-async fn assert_reset(mut stream: TcpStream) {
+pub(super) async fn assert_reset(mut stream: TcpStream) {
     let error = stream.read_to_end(&mut Vec::new()).await.unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
 }
 
 /// Sends until the relay and both its sockets are full.
-async fn fill(stream: &TcpStream) {
+pub(super) async fn fill(stream: &TcpStream) {
     let block = vec![0; 1 << 20];
     loop {
         while stream.try_write(&block).is_ok() {}
@@ -75,84 +99,99 @@ async fn fill(stream: &TcpStream) {
 
 #[tokio::test]
 async fn a_reset_while_idle_is_passed_on() {
-    let Tunnel { near, far, end, .. } = tunnel().await;
-    reset(near);
-    assert_reset(far).await;
-    assert_eq!(end.await.unwrap(), End::ClientReset);
-    let Tunnel { near, far, end, .. } = tunnel().await;
-    reset(far);
-    assert_reset(near).await;
-    assert_eq!(end.await.unwrap(), End::UpstreamReset);
+    for pipes in without_and_with_pipes() {
+        let Tunnel { near, far, end, .. } = tunnel(&pipes).await;
+        reset(near);
+        assert_reset(far).await;
+        assert_eq!(end.await.unwrap(), End::ClientReset);
+        let Tunnel { near, far, end, .. } = tunnel(&pipes).await;
+        reset(far);
+        assert_reset(near).await;
+        assert_eq!(end.await.unwrap(), End::UpstreamReset);
+        assert_eq!(pipes.in_use(), 0);
+    }
 }
 
 #[tokio::test]
 async fn a_reset_after_the_other_side_has_finished_is_passed_on() {
-    let Tunnel {
-        mut near,
-        mut far,
-        end,
-        activity,
-    } = tunnel().await;
-    near.shutdown().await.unwrap();
-    assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
-    assert!(activity.is_half_closed());
-    reset(far);
-    assert_reset(near).await;
-    assert_eq!(end.await.unwrap(), End::UpstreamReset);
-    let Tunnel {
-        mut near, mut far, end, ..
-    } = tunnel().await;
-    far.shutdown().await.unwrap();
-    assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
-    reset(near);
-    assert_reset(far).await;
-    assert_eq!(end.await.unwrap(), End::ClientReset);
+    for pipes in without_and_with_pipes() {
+        let Tunnel {
+            mut near,
+            mut far,
+            end,
+            activity,
+        } = tunnel(&pipes).await;
+        near.shutdown().await.unwrap();
+        assert_eq!(far.read(&mut [0]).await.unwrap(), 0);
+        assert!(activity.is_half_closed());
+        reset(far);
+        assert_reset(near).await;
+        assert_eq!(end.await.unwrap(), End::UpstreamReset);
+        let Tunnel {
+            mut near, mut far, end, ..
+        } = tunnel(&pipes).await;
+        far.shutdown().await.unwrap();
+        assert_eq!(near.read(&mut [0]).await.unwrap(), 0);
+        reset(near);
+        assert_reset(far).await;
+        assert_eq!(end.await.unwrap(), End::ClientReset);
+        assert_eq!(pipes.in_use(), 0);
+    }
 }
 
 /// The upstream goes while bytes for it are waiting, and its own last words still arrive before the reset.
 #[tokio::test]
 async fn a_reset_while_blocked_is_passed_on() {
-    let Tunnel {
-        near,
-        mut far,
-        end,
-        activity,
-    } = tunnel().await;
-    fill(&near).await;
-    assert!(activity.up() > 0);
-    far.write_all(b"last words").await.unwrap();
-    reset(far);
-    let mut near = near;
-    let mut words = [0; 10];
-    near.read_exact(&mut words).await.unwrap();
-    assert_eq!(&words, b"last words");
-    assert_reset(near).await;
-    assert_eq!(end.await.unwrap(), End::UpstreamReset);
+    for pipes in without_and_with_pipes() {
+        let Tunnel {
+            near,
+            mut far,
+            end,
+            activity,
+        } = tunnel(&pipes).await;
+        fill(&near).await;
+        assert!(activity.up() > 0);
+        far.write_all(b"last words").await.unwrap();
+        reset(far);
+        let mut near = near;
+        let mut words = [0; 10];
+        near.read_exact(&mut words).await.unwrap();
+        assert_eq!(&words, b"last words");
+        assert_reset(near).await;
+        assert_eq!(end.await.unwrap(), End::UpstreamReset);
+        assert_eq!(pipes.in_use(), 0);
+    }
 }
 
 /// A client that has asked, finished and closed altogether: its upstream gets the question and is then told.
 #[tokio::test]
 async fn a_client_that_closes_after_its_question_resets_a_talking_upstream() {
-    let Tunnel {
-        mut near, mut far, end, ..
-    } = tunnel().await;
-    near.write_all(b"question").await.unwrap();
-    drop(near);
-    let mut question = String::new();
-    far.read_to_string(&mut question).await.unwrap();
-    assert_eq!(question, "question");
-    while far.write_all(&[0; 1000]).await.is_ok() {
-        tokio::task::yield_now().await;
+    for pipes in without_and_with_pipes() {
+        let Tunnel {
+            mut near, mut far, end, ..
+        } = tunnel(&pipes).await;
+        near.write_all(b"question").await.unwrap();
+        drop(near);
+        let mut question = String::new();
+        far.read_to_string(&mut question).await.unwrap();
+        assert_eq!(question, "question");
+        while far.write_all(&[0; 1000]).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(end.await.unwrap(), End::ClientReset);
+        assert_eq!(pipes.in_use(), 0);
     }
-    assert_eq!(end.await.unwrap(), End::ClientReset);
 }
 
 #[tokio::test]
 async fn both_close_at_once() {
-    for _ in 0..100 {
-        let Tunnel { near, far, end, .. } = tunnel().await;
-        drop((near, far));
-        assert_eq!(end.await.unwrap(), End::Finished);
+    for pipes in without_and_with_pipes() {
+        for _ in 0..100 {
+            let Tunnel { near, far, end, .. } = tunnel(&pipes).await;
+            drop((near, far));
+            assert_eq!(end.await.unwrap(), End::Finished);
+        }
+        assert_eq!(pipes.in_use(), 0);
     }
 }
 
@@ -181,7 +220,13 @@ async fn tls_tunnel() -> (client::TlsStream<TcpStream>, TcpStream, tokio::task::
     let (near, client) = tokio::join!(connector.connect(name, near), acceptor.accept(accepted));
     let mut client: server::TlsStream<TcpStream> = client.unwrap();
     let end = tokio::spawn(async move {
-        let end = relay(&mut client, &mut upstream, &Activity::new(&Clock::new())).await;
+        let end = relay(
+            &mut client,
+            &mut upstream,
+            &Activity::new(&Clock::new()),
+            &Pipes::with(9, 1 << 16, 0),
+        )
+        .await;
         if end != End::Finished {
             net::abort(client.get_ref().0);
             net::abort(&upstream);
