@@ -4,11 +4,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 
+use anyhow::Context;
 use tokio::net::UdpSocket;
 
-/// Starts answering; returns where.
+/// Starts answering on the port that every resolver asks; returns where. Only in a network of one's own is that port free
+/// and this server the one that `/etc/resolv.conf` names (`benches/isolated` sees to both).
 pub(crate) async fn start() -> anyhow::Result<SocketAddr> {
-    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, PORT))
+        .await
+        .context("port 53 of 127.0.0.1 is not to be had: start the lab with benches/isolated, as root")?;
     let address = socket.local_addr()?;
     tokio::spawn(async move {
         let mut query = [0; 512];
@@ -62,6 +66,7 @@ fn question_end(query: &[u8]) -> Option<usize> {
     }
 }
 
+const PORT: u16 = 53;
 const HEADER: usize = 12;
 const TYPE_A: [u8; 2] = [0, 1];
 const TYPE_SOA: [u8; 2] = [0, 6];

@@ -7,8 +7,46 @@ use anyhow::{Context, ensure};
 /// Bytes of the hello, its record header included.
 pub(crate) const LENGTH: usize = 517;
 
+/// What the origin is to do after its answer; it stands in the random bytes, where no proxy looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Wish {
+    /// Send back what comes.
+    Echo,
+    /// Send so many bytes whenever it is told to.
+    Down(u64),
+    /// Take so many bytes, say so, and again.
+    Up(u64),
+}
+
+impl Wish {
+    /// What a hello of this module wishes for.
+    pub(crate) fn of(hello: &[u8]) -> Option<Self> {
+        let (kind, rest) = hello.get(RANDOM..)?.split_first()?;
+        let length = u64::from_be_bytes(*rest.first_chunk()?);
+        match kind {
+            b'e' => Some(Self::Echo),
+            b'd' => Some(Self::Down(length)),
+            b'u' => Some(Self::Up(length)),
+            _ => None,
+        }
+    }
+
+    fn random(self) -> [u8; 32] {
+        let (kind, length) = match self {
+            Self::Echo => (b'e', 0),
+            Self::Down(length) => (b'd', length),
+            Self::Up(length) => (b'u', length),
+        };
+        let mut random = [1; 32];
+        for (to, from) in random.iter_mut().zip([kind].into_iter().chain(length.to_be_bytes())) {
+            *to = from;
+        }
+        random
+    }
+}
+
 /// A whole TLS record with a ClientHello for that server name.
-pub(crate) fn hello(name: &str) -> anyhow::Result<Vec<u8>> {
+pub(crate) fn hello(name: &str, wish: Wish) -> anyhow::Result<Vec<u8>> {
     let mut extensions = Vec::new();
     let host = name.as_bytes();
     let mut server_name = vec![0];
@@ -26,7 +64,7 @@ pub(crate) fn hello(name: &str) -> anyhow::Result<Vec<u8>> {
     extension(&mut extensions, 43, &[4, 3, 4, 3, 3])?; // supported_versions: 1.3, 1.2
 
     let mut body = vec![3, 3];
-    body.extend([1; 32]); // random
+    body.extend(wish.random());
     body.push(32);
     body.extend([2; 32]); // legacy_session_id
     body.extend(with_length(&[0x13, 1, 0x13, 2, 0x13, 3, 0xc0, 0x2b, 0xc0, 0x2f])?);
@@ -58,6 +96,8 @@ fn with_length(content: &[u8]) -> anyhow::Result<Vec<u8>> {
     Ok(bytes)
 }
 
+/// Where the random bytes begin: after both headers and the version.
+const RANDOM: usize = RECORD_HEADER + MESSAGE_HEADER + 2;
 const RECORD_HEADER: usize = 5;
 const MESSAGE_HEADER: usize = 4;
 const EXTENSION_HEADER: usize = 4;

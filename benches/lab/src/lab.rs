@@ -5,6 +5,7 @@
 use std::fs::{self, Permissions};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, ensure};
@@ -12,16 +13,16 @@ use rustix::process::{Resource, getrlimit, setrlimit};
 use tempfile::TempDir;
 
 use crate::client::Target;
+use crate::dns;
+use crate::hello::Wish;
 use crate::origin::Origin;
-use crate::{dns, report};
 
 #[derive(Debug)]
 pub(crate) struct Lab {
     pub(crate) dir: TempDir,
     pub(crate) dns: SocketAddr,
     pub(crate) origin: Origin,
-    /// The names that every proxy's allowlist has.
-    pub(crate) names: Vec<String>,
+    /// [`NAMES`] names, for tunnels that echo.
     pub(crate) targets: Arc<[Target]>,
     /// One that no allowlist has.
     pub(crate) denied: Target,
@@ -39,19 +40,39 @@ impl Lab {
         // Some proxies give up root before they read their files.
         fs::set_permissions(dir.path(), Permissions::from_mode(0o755))?;
         let origin = Origin::start().await?;
-        let port = origin.address.port();
-        let names: Vec<_> = (0..NAMES).map(|number| format!("host-{number}.{ZONE}")).collect();
-        let targets: Result<Arc<[_]>, _> = names.iter().map(|name| Target::new(name, port)).collect();
-        report::fact("names", &format!("{NAMES}, in turn"));
+        let denied = Target::new(
+            "host-0.denied.example",
+            origin.address.port(),
+            origin.web.port(),
+            Wish::Echo,
+        )?;
         Ok(Self {
             dir,
             dns: dns::start().await?,
+            targets: targets(&origin, NAMES, Wish::Echo)?,
             origin,
-            names,
-            targets: targets?,
-            denied: Target::new("host-0.denied.example", port)?,
+            denied,
         })
     }
+
+    /// What clients send for that many names, all of them allowed.
+    pub(crate) fn targets(&self, names: usize, wish: Wish) -> anyhow::Result<Arc<[Target]>> {
+        targets(&self.origin, names, wish)
+    }
+
+    /// Writes a file of a proxy's.
+    pub(crate) fn write(&self, name: &str, text: &str) -> anyhow::Result<PathBuf> {
+        let path = self.dir.path().join(name);
+        fs::write(&path, text)?;
+        Ok(path)
+    }
+}
+
+fn targets(origin: &Origin, names: usize, wish: Wish) -> anyhow::Result<Arc<[Target]>> {
+    let (port, web) = (origin.address.port(), origin.web.port());
+    (0..names)
+        .map(|number| Target::new(&format!("host-{number}.{ZONE}"), port, web, wish))
+        .collect()
 }
 
 /// Raises the soft limit of open files to the hard one and returns it; proxies that are started later have it too.
@@ -64,6 +85,7 @@ fn raise_descriptors() -> rustix::io::Result<u64> {
 
 /// All names of the lab end in it.
 pub(crate) const ZONE: &str = "bench.example";
-const NAMES: usize = 10;
+/// How many of them are asked for again and again.
+pub(crate) const NAMES: usize = 10;
 /// Descriptors for all that is not a tunnel.
 const SLACK: u64 = 256;

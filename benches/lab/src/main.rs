@@ -1,48 +1,71 @@
-//! Measures the real binary: memory of idle tunnels, CPU time of a CONNECT beside peers, memory and time of many rules.
+//! The measuring lab: what does the real binary cost, beside its peers and beside a relay that does nothing else?
 //! Must not be built into the proxy or share its process; it is the origin, the DNS server and the clients.
-//! Called by `benches/run`, or as `sluicegate-lab --binary PATH connect`.
+//! Called by `benches/run`, or as `benches/isolated sluicegate-lab --binary PATH connect`.
 
 #![allow(clippy::print_stdout, reason = "the numbers are the purpose")]
 
+mod cast;
 mod client;
-mod connect;
 mod dns;
+mod floor;
 mod hello;
 mod lab;
+mod load;
 mod origin;
 mod peers;
 mod process;
+mod question;
 mod reload;
 mod report;
 mod rest;
-mod rules;
+mod rounds;
 mod sluicegate;
 mod sources;
-mod tunnels;
+mod stream;
 mod turns;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use question::{bulk, http, idle, latency, roundtrip, rules, tunnel};
+use rounds::Effort;
+use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
 
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The proxy to measure, from `cargo build --release`. What cargo builds beside tests has features of theirs.
-    #[arg(long)]
+    #[arg(long, default_value = "target/release/sluicegate")]
     binary: PathBuf,
+    /// Where the numbers go that are printed, for whoever draws them.
+    #[arg(long)]
+    json: Option<PathBuf>,
     #[command(subcommand)]
     question: Question,
 }
 
 #[derive(Debug, Subcommand)]
 enum Question {
+    /// Not a question: the relay that is no more than a relay.
+    #[command(hide = true)]
+    Floor(floor::Arguments),
+    /// What does a new CONNECT tunnel cost?
+    Connect(Effort),
+    /// What does a new connection of transparent TLS cost?
+    Tls(Effort),
+    /// How much later does the first answer come?
+    Latency(Effort),
+    /// What does a round trip cost on an open tunnel?
+    Roundtrip(Effort),
+    /// What does a GiB cost?
+    Bulk(bulk::Arguments),
+    /// What does a page cost that is asked for by plain HTTP?
+    Http(Effort),
     /// What does an idle tunnel cost in memory?
-    Tunnels(tunnels::Arguments),
-    /// What does a CONNECT cost in CPU time, beside squid and tinyproxy?
-    Connect(connect::Arguments),
+    Idle(idle::Arguments),
     /// What does the proxy take in memory when it only waits?
     Rest(rest::Arguments),
     /// Does a new tunnel wait while a large policy is loaded?
@@ -54,14 +77,14 @@ enum Question {
 }
 
 /// 0: all targets are met; 1: one is missed; 2: it could not be measured.
-#[tokio::main]
-async fn main() -> ExitCode {
-    // A proxy ends with the value that started it, so leaving early must drop that too.
-    let measured = tokio::select! {
-        measured = measure(Arguments::parse()) => measured,
-        told = told_to_stop() => told,
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let done = match &arguments.question {
+        // Without a runtime: it would only stand beside.
+        Question::Floor(arguments) => floor::run(arguments).map(|()| Vec::new()),
+        _ => ask(arguments),
     };
-    match measured {
+    match done {
         Ok(missed) if missed.is_empty() => ExitCode::SUCCESS,
         Ok(missed) => {
             for target in &missed {
@@ -73,6 +96,15 @@ async fn main() -> ExitCode {
             println!("NOT MEASURED: {error:#}");
             ExitCode::from(2)
         }
+    }
+}
+
+#[tokio::main]
+async fn ask(arguments: Arguments) -> anyhow::Result<Vec<String>> {
+    // A proxy ends with the value that started it, so leaving early must drop that too.
+    tokio::select! {
+        measured = measure(arguments) => measured,
+        told = told_to_stop() => told,
     }
 }
 
@@ -92,14 +124,25 @@ async fn measure(arguments: Arguments) -> anyhow::Result<Vec<String>> {
         .canonicalize()
         .with_context(|| format!("{} (cargo build --release makes it)", arguments.binary.display()))?;
     report::machine()?;
-    let missed = match arguments.question {
-        Question::Tunnels(arguments) => tunnels::measure(&binary, &arguments).await?,
-        Question::Connect(arguments) => connect::measure(&binary, &arguments).await?,
-        Question::Rest(arguments) => rest::measure(&binary, &arguments).await?,
-        Question::Reload(arguments) => reload::measure(&binary, &arguments).await?,
-        Question::Sources(arguments) => sources::measure(&binary, &arguments).await?,
-        Question::Rules(arguments) => rules::measure(&binary, &arguments).await?,
+    let answer = match arguments.question {
+        Question::Floor(_) => anyhow::bail!("the floor asks nothing"),
+        Question::Connect(effort) => tunnel::connect(&binary, effort).await?,
+        Question::Tls(effort) => tunnel::tls(&binary, effort).await?,
+        Question::Latency(effort) => latency::ask(&binary, effort).await?,
+        Question::Roundtrip(effort) => roundtrip::ask(&binary, effort).await?,
+        Question::Bulk(arguments) => bulk::ask(&binary, arguments).await?,
+        Question::Http(effort) => http::ask(&binary, effort).await?,
+        Question::Idle(arguments) => idle::ask(&binary, arguments).await?,
+        Question::Rest(arguments) => rest::measure(&binary, &arguments).await?.into(),
+        Question::Reload(arguments) => reload::measure(&binary, &arguments).await?.into(),
+        Question::Sources(arguments) => sources::measure(&binary, &arguments).await?.into(),
+        Question::Rules(arguments) => rules::ask(&binary, arguments).await?,
     };
     report::machine_now()?;
-    Ok(missed)
+    if let Some(path) = arguments.json {
+        let missed = &answer.missed;
+        let text = serde_json::to_string(&json!({"tables": answer.data, "missed": missed}))?;
+        fs::write(&path, text + "\n").with_context(|| path.display().to_string())?;
+    }
+    Ok(answer.missed)
 }

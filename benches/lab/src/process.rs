@@ -21,12 +21,15 @@ pub(crate) struct Process {
 /// CPU time.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cpu {
+    /// In hundredths of a second, which is all that the kernel tells of the two apart.
     pub(crate) user: Duration,
     pub(crate) system: Duration,
+    /// In nanoseconds, but without threads and processes that have ended.
+    alive: Duration,
 }
 
 /// Memory in KiB.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     /// Of its own: heap and stacks (`RssAnon`).
     pub(crate) own: u64,
@@ -47,6 +50,11 @@ impl Process {
     /// Takes what the process says on its standard error.
     pub(crate) fn take_stderr(&mut self) -> anyhow::Result<std::process::ChildStderr> {
         self.child.stderr.take().context("standard error was not piped")
+    }
+
+    /// Takes what the process says on its standard output.
+    pub(crate) fn take_stdout(&mut self) -> anyhow::Result<std::process::ChildStdout> {
+        self.child.stdout.take().context("standard output was not piped")
     }
 
     /// Waits until somebody listens there.
@@ -74,6 +82,40 @@ impl Process {
 
     /// The time of the process, all its threads and all its children, also of those that have ended and were waited for.
     pub(crate) fn cpu(&self) -> anyhow::Result<Cpu> {
+        let mut sum = Cpu::default();
+        for process in self.family()? {
+            let fields = stat(process)?;
+            let ticks =
+                |field: usize| -> anyhow::Result<u32> { Ok(fields.get(field).context("a short stat")?.parse()?) };
+            sum.user += TICK * (ticks(UTIME)? + ticks(CUTIME)?);
+            sum.system += TICK * (ticks(UTIME + 1)? + ticks(CUTIME + 1)?);
+            sum.alive += threads(process)?;
+        }
+        Ok(sum)
+    }
+
+    /// The memory of the process and all its children.
+    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
+        let mut sum = Memory::default();
+        for process in self.family()? {
+            let status = fs::read_to_string(format!("/proc/{process}/status"))?;
+            let read = |key: &str| -> anyhow::Result<u64> {
+                let line = status
+                    .lines()
+                    .find_map(|line| line.strip_prefix(key))
+                    .context(key.to_owned())?;
+                let number = line.split_whitespace().nth(1).context(key.to_owned())?;
+                Ok(number.parse()?)
+            };
+            sum.own += read("RssAnon")?;
+            sum.resident += read("VmRSS")?;
+            sum.peak += read("VmHWM")?;
+        }
+        Ok(sum)
+    }
+
+    /// The process, its children, and theirs.
+    fn family(&self) -> anyhow::Result<Vec<u32>> {
         let mut all = vec![self.child.id()];
         let parents = parents()?;
         let mut next = 0;
@@ -86,32 +128,7 @@ impl Process {
             );
             next += 1;
         }
-        let mut sum = Cpu::default();
-        for process in all {
-            let fields = stat(process)?;
-            let ticks =
-                |field: usize| -> anyhow::Result<u32> { Ok(fields.get(field).context("a short stat")?.parse()?) };
-            sum.user += TICK * (ticks(UTIME)? + ticks(CUTIME)?);
-            sum.system += TICK * (ticks(UTIME + 1)? + ticks(CUTIME + 1)?);
-        }
-        Ok(sum)
-    }
-
-    pub(crate) fn memory(&self) -> anyhow::Result<Memory> {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id()))?;
-        let read = |key: &str| -> anyhow::Result<u64> {
-            let line = status
-                .lines()
-                .find_map(|line| line.strip_prefix(key))
-                .context(key.to_owned())?;
-            let number = line.split_whitespace().nth(1).context(key.to_owned())?;
-            Ok(number.parse()?)
-        };
-        Ok(Memory {
-            own: read("RssAnon")?,
-            resident: read("VmRSS")?,
-            peak: read("VmHWM")?,
-        })
+        Ok(all)
     }
 }
 
@@ -131,6 +148,7 @@ impl Cpu {
         Ok(Self {
             user: TICK * ticks(CUTIME)?,
             system: TICK * ticks(CUTIME + 1)?,
+            alive: Duration::ZERO,
         })
     }
 
@@ -138,11 +156,23 @@ impl Cpu {
         Self {
             user: self.user.saturating_sub(earlier.user),
             system: self.system.saturating_sub(earlier.system),
+            alive: self.alive.saturating_sub(earlier.alive),
         }
     }
 
+    /// The finer of the two counts, unless it lacks more than the coarse one can be wrong: then threads have ended.
     pub(crate) fn total(self) -> Duration {
-        self.user + self.system
+        let coarse = self.user + self.system;
+        if coarse > self.alive + 3 * TICK {
+            coarse
+        } else {
+            self.alive
+        }
+    }
+
+    /// The share of user time.
+    pub(crate) fn user_share(self) -> f64 {
+        self.user.as_secs_f64() / (self.user + self.system).max(TICK).as_secs_f64()
     }
 }
 
@@ -166,6 +196,20 @@ fn parents() -> anyhow::Result<Vec<(u32, u32)>> {
         }
     }
     Ok(found)
+}
+
+/// The time that the scheduler gave to all threads of a process: first field of /proc/PID/task/TID/schedstat.
+fn threads(process: u32) -> anyhow::Result<Duration> {
+    let mut sum = Duration::ZERO;
+    for entry in fs::read_dir(format!("/proc/{process}/task"))? {
+        // Others end while we look.
+        let Ok(text) = fs::read_to_string(entry?.path().join("schedstat")) else {
+            continue;
+        };
+        let nanoseconds = text.split(' ').next().unwrap_or_default().parse()?;
+        sum += Duration::from_nanos(nanoseconds);
+    }
+    Ok(sum)
 }
 
 /// The fields of /proc/PID/stat after the name, from the state on (proc(5)).

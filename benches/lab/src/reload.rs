@@ -176,7 +176,7 @@ impl Reloads {
         Self {
             // Not in the watched directory, but on the same file system.
             next: lab.dir.path().join("next.yaml"),
-            text: policy_text(rules, lab.origin.address.port()),
+            text: policy_text(rules, &lab.origin),
             policy,
             stopped: false.into(),
         }

@@ -5,6 +5,7 @@
 use std::fs;
 
 use anyhow::Context;
+use serde_json::{Value, json};
 
 /// Measurements of one thing, in the order they were taken.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,24 @@ impl Series {
 
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
+    }
+
+    pub(crate) fn scaled(&self, by: f64) -> Self {
+        Self(self.0.iter().map(|value| value * by).collect())
+    }
+
+    /// Minus the other's of the same round.
+    pub(crate) fn less(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one - other).collect())
+    }
+
+    /// For whoever draws it.
+    pub(crate) fn json(&self) -> Value {
+        json!({"median": self.median(), "low": self.lowest(), "high": self.highest(), "all": self.0})
+    }
+
+    pub(crate) fn last(&self) -> Option<f64> {
+        self.0.last().copied()
     }
 
     /// The middle of the sorted values; the mean of the two middle ones if there is no single one.

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use clap::Args;
 
-use crate::client::open_and_close;
 use crate::lab::{Lab, ZONE};
+use crate::load::open_and_close;
 use crate::report::{Series, fact, mib, row, table};
 use crate::sluicegate::{Sluicegate, write_settings_for};
 

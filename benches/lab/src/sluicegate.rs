@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
@@ -16,12 +17,16 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep};
 
 use crate::lab::{Lab, ZONE};
+use crate::origin::Origin;
 use crate::process::Process;
 
 #[derive(Debug)]
 pub(crate) struct Sluicegate {
     pub(crate) process: Process,
+    /// The explicit listener.
     pub(crate) proxy: SocketAddr,
+    /// The transparent one.
+    pub(crate) tls: SocketAddr,
     health: SocketAddr,
     records: PathBuf,
 }
@@ -29,7 +34,9 @@ pub(crate) struct Sluicegate {
 impl Sluicegate {
     /// Starts the proxy on these settings and waits until it is ready.
     pub(crate) async fn start(binary: &Path, settings: &Path) -> anyhow::Result<Self> {
-        let records = settings.with_extension("records");
+        // Each has its own, also of several with the same settings.
+        let number = STARTED.fetch_add(1, Ordering::Relaxed);
+        let records = settings.with_extension(format!("{number}.records"));
         let mut command = Command::new(binary);
         command
             .args(["run", "-c"])
@@ -39,14 +46,15 @@ impl Sluicegate {
             .stderr(Stdio::piped());
         let mut process = Process::spawn("sluicegate", &mut command)?;
         let lines = lines(&mut process)?;
-        let (mut proxy, mut health) = (None, None);
+        let (mut proxy, mut tls, mut health) = (None, None, None);
         let mut said = String::new();
-        while proxy.is_none() || health.is_none() {
+        while proxy.is_none() || tls.is_none() || health.is_none() {
             let line = lines
                 .recv_timeout(PATIENCE)
                 .with_context(|| format!("sluicegate does not say where it listens; it says:\n{said}"))?;
             match listening(&line) {
                 Some(("proxy", address)) => proxy = Some(address),
+                Some(("tls", address)) => tls = Some(address),
                 Some(("health", address)) => health = Some(address),
                 _ => {}
             }
@@ -56,6 +64,7 @@ impl Sluicegate {
         let started = Self {
             process,
             proxy: proxy.context("no proxy")?,
+            tls: tls.context("no tls")?,
             health: health.context("no health")?,
             records,
         };
@@ -131,8 +140,7 @@ impl Sluicegate {
 ///
 /// The policy has a directory of its own: that is watched, and whatever else happened in it would be work.
 pub(crate) fn write_settings(lab: &Lab, rules: usize) -> anyhow::Result<PathBuf> {
-    let text = policy_text(rules, lab.origin.address.port());
-    write_settings_for(lab, &rules.to_string(), &text)
+    write_settings_for(lab, &rules.to_string(), &policy_text(rules, &lab.origin))
 }
 
 /// Writes settings for a policy. Returns the settings file.
@@ -142,13 +150,15 @@ pub(crate) fn write_settings_for(lab: &Lab, name: &str, text: &str) -> anyhow::R
     fs::write(&policy, text)?;
     let settings = lab.dir.path().join(format!("sluicegate-{name}.yaml"));
     let text = format!(
-        "listeners:\n  - {{name: proxy, mode: explicit, bind: \"127.0.0.1:0\"}}\n\
+        "listeners:\n  - {{name: proxy, mode: explicit, bind: \"127.0.0.1:0\"}}\n  \
+           - {{name: tls, mode: tls, bind: \"127.0.0.1:0\", port: {port}}}\n\
          admin: {{bind: \"127.0.0.1:0\"}}\n\
          health: {{bind: \"127.0.0.1:0\"}}\n\
          policy: [\"{policy}\"]\n\
          dns: {{servers: [\"{dns}\"]}}\n\
          limits: {{per_source: 50000}}\n",
         policy = policy.display(),
+        port = lab.origin.address.port(),
         dns = lab.dns,
     );
     fs::write(&settings, text)?;
@@ -162,7 +172,7 @@ pub(crate) fn policy_file(lab: &Lab, name: &str) -> PathBuf {
 
 /// One rule a line: of ten, seven exact names, a wildcard, TLS on another port, plain HTTP; one of a hundred has a `*`
 /// inside a label.
-pub(crate) fn policy_text(rules: usize, origin: u16) -> String {
+pub(crate) fn policy_text(rules: usize, origin: &Origin) -> String {
     let filler = (1..rules).map(|number| match number % 100 {
         50 => format!("  - \"store{number}x*.blob.example.net\"\n"),
         other => match other % 10 {
@@ -172,7 +182,10 @@ pub(crate) fn policy_text(rules: usize, origin: u16) -> String {
             _ => format!("  - service-{number}.apps.example.net\n"),
         },
     });
-    let ours = format!("  - {{name: bench, to: [\"*.{ZONE}:{origin}\"], addresses: [127.0.0.0/8]}}\n");
+    let (port, web) = (origin.address.port(), origin.web.port());
+    let ours = format!(
+        "  - {{name: bench, to: [\"*.{ZONE}:{port}\", \"http://*.{ZONE}:{web}\"], addresses: [127.0.0.0/8]}}\n"
+    );
     "allow:\n".to_owned() + &filler.collect::<String>() + &ours
 }
 
@@ -199,5 +212,6 @@ fn listening(line: &str) -> Option<(&str, SocketAddr)> {
     Some((fact("name=")?, fact("address=")?.parse().ok()?))
 }
 
+static STARTED: AtomicUsize = AtomicUsize::new(0);
 const PATIENCE: Duration = Duration::from_mins(1);
 const AGAIN: Duration = Duration::from_millis(20);

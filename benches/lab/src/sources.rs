@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use clap::Args;
 
-use crate::client::open_and_close_from;
 use crate::lab::{Lab, ZONE};
+use crate::load::open_and_close_from;
 use crate::report::fact;
 use crate::sluicegate::{Sluicegate, write_settings, write_settings_for};
 use crate::turns::{Variant, alternate, flat};

@@ -1,6 +1,6 @@
 //! What do many rules cost: time of `check`, time until the proxy is ready, memory?
 //! Must not count what the proxy needs anyway: a policy of one rule is taken off.
-//! Called as `binary rules`.
+//! Called as `sluicegate-lab rules`.
 
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -9,7 +9,10 @@ use anyhow::ensure;
 use clap::Args;
 use tokio::time::Instant;
 
-use crate::lab::Lab;
+use super::Answer;
+use crate::client::Entry;
+use crate::hello::Wish;
+use crate::lab::{Lab, NAMES};
 use crate::process::Cpu;
 use crate::report::{Series, fact, mib, row, table};
 use crate::sluicegate::{Sluicegate, write_settings};
@@ -20,6 +23,9 @@ pub(crate) struct Arguments {
     rules: usize,
     #[arg(long, default_value_t = 5)]
     rounds: usize,
+    /// Two rounds.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Of one policy.
@@ -36,13 +42,14 @@ struct Cost {
     peak: Series,
 }
 
-pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<Answer> {
     let lab = Lab::start(1).await?;
     let sizes = [1, arguments.rules];
     let mut costs = [Cost::default(), Cost::default()];
-    fact("rounds", &arguments.rounds.to_string());
+    let rounds = if arguments.quick { 2 } else { arguments.rounds };
+    fact("rounds", &rounds.to_string());
     println!("\nround rules check_s check_cpu_s ready_s own_MiB resident_MiB peak_MiB");
-    for round in 1..=arguments.rounds {
+    for round in 1..=rounds {
         for (rules, cost) in sizes.into_iter().zip(&mut costs) {
             let settings = write_settings(&lab, rules)?;
             let said = cost.measure(&lab, binary, &settings).await?;
@@ -87,7 +94,7 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Res
     if memory >= MOST_MEMORY {
         missed.push(format!("the rules take {memory:.1} MiB; less than {MOST_MEMORY} MiB"));
     }
-    Ok(missed)
+    Ok(missed.into())
 }
 
 impl Cost {
@@ -112,8 +119,8 @@ impl Cost {
         let proxy = Sluicegate::start(binary, settings).await?;
         let ready = started.elapsed().as_secs_f64();
         // The policy is the one in force: it lets us through.
-        for target in lab.targets.iter() {
-            target.open(proxy.proxy).await?;
+        for target in lab.targets(NAMES, Wish::Echo)?.iter() {
+            target.open(Entry::Connect(proxy.proxy)).await?;
         }
         let memory = proxy.process.memory()?;
         let [own, resident, peak] = [memory.own, memory.resident, memory.peak].map(mib);
