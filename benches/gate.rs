@@ -13,7 +13,7 @@ use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_ma
 use jiff::Timestamp;
 use sluicegate::name::{Host, HostName, HostPattern, Port};
 use sluicegate::policy::compiled::Parts;
-use sluicegate::policy::rule::{Effect, From, HostMatch, Position, SniCheck};
+use sluicegate::policy::rule::{Effect, From, Hits, HostMatch, Position, SniCheck};
 use sluicegate::policy::{Ask, Destination, Generation, Policy, Rule, Scheme, Seen, Source, gate};
 
 /// A kind of pattern: how the rule of a number is written, a host that it alone covers, and a host that gets as far
@@ -110,20 +110,21 @@ fn rule(text: &str) -> Rule {
             line: 1,
         },
         from: From::Everyone,
-        to: vec![Destination {
+        to: Destination {
             scheme: Some(Scheme::Tls),
             host: HostMatch::Name(HostPattern::parse(text).expect("a pattern")),
             ports: 443..=443,
-        }],
+        }
+        .into(),
         until: None,
         owner: None,
         why: None,
-        addresses: Vec::new(),
+        addresses: Box::default(),
         sni: SniCheck::Strict,
         no_sni: false,
         ech_outer: false,
         report: false,
-        hits: Arc::default(),
+        hits: Hits::default(),
     }
 }
 

@@ -19,6 +19,7 @@ pub(crate) mod golden;
 mod index;
 mod lint;
 pub mod load;
+mod nets;
 pub mod presets;
 pub mod problem;
 pub mod reason;

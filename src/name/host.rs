@@ -66,6 +66,11 @@ impl HostName {
         &self.0
     }
 
+    /// The same, shared.
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
+    }
+
     /// The parents of this name, longest first: `b.c` and `c` for `a.b.c`.
     pub fn parents(&self) -> impl Iterator<Item = &str> {
         let mut rest: &str = &self.0;

@@ -78,7 +78,7 @@ pub(super) fn keep_hits(rules: &mut [Rule], previous: &Policy) {
     let mut pairs = Pairs::of(previous.rules());
     for rule in rules {
         if let Some(same) = pairs.take(rule).and_then(|place| previous.rules().get(place)) {
-            rule.hits = Arc::clone(&same.hits);
+            rule.hits = same.hits.clone();
         }
     }
 }

@@ -19,7 +19,9 @@ use super::document::{
 use super::fingerprint::fingerprint;
 use super::presets::{Library, Needs};
 use super::problem::{At, Place, Problems};
-use super::rule::{CollectionRef, Destination, Effect, From, HostMatch, Peer, Position, Rule};
+use super::rule::{
+    CollectionRef, Destination, Destinations, Effect, From, Hits, HostMatch, Peer, Peers, Position, Rule,
+};
 use crate::name::HostPattern;
 
 /// What a document comes to.
@@ -40,6 +42,7 @@ pub(super) fn compile(mut document: Document, problems: &mut Problems<'_>) -> Co
         cluster_at: document.cluster.as_ref().map(|cluster| cluster.at),
         missing: HashSet::new(),
         rules: Vec::with_capacity(document.all_allow().count() + document.all_deny().count()),
+        sources: HashSet::new(),
         collection: None,
         not_carried: Vec::new(),
         tags: Vec::new(),
@@ -100,6 +103,8 @@ struct Compiler<'p, 't> {
     /// Facts of the cluster that were asked for already; all presets need the same ones.
     missing: HashSet<String>,
     rules: Vec<Rule>,
+    /// What rules have in `from`, each list once.
+    sources: HashSet<Peers>,
     /// The one that rules stand in now.
     collection: Option<Arc<CollectionRef>>,
     not_carried: Vec<String>,
@@ -129,7 +134,7 @@ impl Compiler<'_, '_> {
     }
 
     fn allow(&mut self, entry: At<AllowRule>) {
-        let from = from(entry.value.from);
+        let from = self.written_from(entry.value.from);
         let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
         let checks = entry.value.checks.map(|checks| *checks).unwrap_or_default();
         match entry.value.opens {
@@ -152,7 +157,7 @@ impl Compiler<'_, '_> {
     }
 
     fn deny(&mut self, entry: At<DenyRule>) {
-        let from = from(entry.value.from);
+        let from = self.written_from(entry.value.from);
         let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
         let name = self.name(notes.name.as_ref(), &entry.value.to);
         let at = self.problems.position(entry.at);
@@ -170,7 +175,7 @@ impl Compiler<'_, '_> {
             value: Text::from(WORKLOAD_IDENTITY),
             at: workload.identity.at,
         };
-        let from = From::Any(vec![Peer::Workload(Arc::clone(&workload.name))]);
+        let from = self.from(vec![Peer::Workload(Arc::clone(&workload.name))]);
         let (notes, checks) = (Notes::default(), Checks::default());
         self.preset(&preset.value, &preset, preset.at, &from, &notes, &checks);
     }
@@ -203,16 +208,33 @@ impl Compiler<'_, '_> {
             ports: 1..=u16::MAX,
         };
         let at = self.problems.position(server.at);
-        let from = From::Any(from);
+        let from = self.from(from);
         self.add(rule(
             Effect::Deny,
             API_SERVER.into(),
             at,
             from,
-            vec![to],
+            to.into(),
             notes,
             Checks::default(),
         ));
+    }
+
+    fn written_from(&mut self, from: Option<Vec<At<Peer>>>) -> From {
+        match from {
+            None => From::Everyone,
+            Some(peers) => self.from(peers.into_iter().map(|peer| peer.value).collect()),
+        }
+    }
+
+    /// Rules that name the same sources share them.
+    fn from(&mut self, peers: Vec<Peer>) -> From {
+        if let Some(shared) = self.sources.get(&*peers) {
+            return From::Any(shared.clone());
+        }
+        let new: Peers = peers.into_iter().collect();
+        self.sources.insert(new.clone());
+        From::Any(new)
     }
 
     /// What a rule is called: by its author, or as its destination is written.
@@ -225,21 +247,17 @@ impl Compiler<'_, '_> {
         };
         let written = self.problems.quote(first.at).trim_matches(['"', '\'']);
         match rest.len() {
-            0 => Arc::from(written),
+            // Most rules are one plain name, whose text need not be held twice.
+            0 => match &first.value.host {
+                HostMatch::Name(HostPattern::Exact(name)) if name.as_str() == written => name.text(),
+                HostMatch::Name(_) | HostMatch::Cidr(_) => Arc::from(written),
+            },
             more => Arc::from(format!("{written} and {more} more")),
         }
     }
 }
 
-fn rule(
-    effect: Effect,
-    name: Text,
-    at: Position,
-    from: From,
-    to: Vec<Destination>,
-    notes: Notes,
-    checks: Checks,
-) -> Rule {
+fn rule(effect: Effect, name: Text, at: Position, from: From, to: Destinations, notes: Notes, checks: Checks) -> Rule {
     Rule {
         name,
         effect,
@@ -255,7 +273,7 @@ fn rule(
         no_sni: checks.no_sni,
         ech_outer: checks.ech_outer,
         report: checks.report,
-        hits: Arc::default(),
+        hits: Hits::default(),
     }
 }
 
@@ -282,13 +300,6 @@ fn known(workload: &document::Workload) -> Workload {
         name: Arc::clone(&workload.name),
         port: workload.port,
         cidrs: workload.cidrs.iter().map(|network| network.value).collect(),
-    }
-}
-
-fn from(from: Option<Vec<At<Peer>>>) -> From {
-    match from {
-        None => From::Everyone,
-        Some(peers) => From::Any(peers.into_iter().map(|peer| peer.value).collect()),
     }
 }
 

@@ -3,7 +3,6 @@
 //! Called by every decision.
 
 use std::collections::HashMap;
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use foldhash::fast::RandomState;
@@ -12,9 +11,10 @@ use jiff::Timestamp;
 
 use super::ask::Source;
 use super::index::Index;
+use super::nets::Nets;
 use super::presets::Needs;
 use super::problem::At;
-use super::rule::{Generation, Position, Rule, RuleId};
+use super::rule::{Generation, Position, Rule, RuleId, hits};
 use crate::name::{HostName, Port};
 
 /// What the compiler hands over.
@@ -60,6 +60,8 @@ pub struct Policy {
     index: Index,
     /// Places in `parts.workloads`.
     by_name: HashMap<Arc<str>, usize, RandomState>,
+    /// The same for each range that workloads have, ascending.
+    around: Nets<Vec<usize>>,
     /// Every moment at which time alone changes an answer, ascending.
     changes: Vec<Timestamp>,
     /// Whether any rule says `report: true`.
@@ -67,7 +69,8 @@ pub struct Policy {
 }
 
 impl Policy {
-    pub fn new(parts: Parts, generation: Generation) -> Self {
+    pub fn new(mut parts: Parts, generation: Generation) -> Self {
+        hits::begin(&mut parts.rules);
         let report_ends = match parts.mode {
             Mode::Enforce => None,
             Mode::Report { until } => Some(until),
@@ -85,10 +88,17 @@ impl Policy {
             .iter()
             .enumerate()
             .map(|(place, workload)| (workload.name.clone(), place));
+        let mut around: Nets<Vec<usize>> = Nets::default();
+        for (place, workload) in parts.workloads.iter().enumerate() {
+            for range in &workload.cidrs {
+                around.entry(*range).push(place);
+            }
+        }
         Self {
             generation,
             index: Index::new(&parts.rules),
             by_name: by_name.collect(),
+            around,
             changes,
             has_report_rules: parts.rules.iter().any(|rule| rule.report),
             parts,
@@ -163,14 +173,16 @@ impl Policy {
         if source.workload.is_some() {
             return source.workload.as_ref();
         }
-        let mut named = None;
-        for workload in &self.parts.workloads {
-            let prefix = workload.longest_prefix_around(source.address);
-            if prefix > named.map(|(prefix, _)| prefix) {
-                named = prefix.map(|prefix| (prefix, &workload.name));
-            }
-        }
-        named.map(|(_, name)| name)
+        let (_, narrowest) = self.around.around(source.address).next()?;
+        self.workload_at(*narrowest.first()?)
+    }
+
+    /// Every workload that a source belongs to, by name; some of them more than once.
+    pub(super) fn workloads_with<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Arc<str>> {
+        let around = source.workload.is_none().then(|| self.around.around(source.address));
+        let around = around.into_iter().flatten().flat_map(|(_, places)| places);
+        let around = around.filter_map(|place| self.workload_at(*place));
+        source.workload.iter().chain(around)
     }
 
     /// Whether a source belongs to a workload: the one whose port it came through and no other, else every one whose
@@ -178,9 +190,10 @@ impl Policy {
     pub fn belongs_to(&self, source: &Source, workload: &str) -> bool {
         match &source.workload {
             Some(own) => &**own == workload,
-            None => self
-                .workload(workload)
-                .is_some_and(|workload| workload.longest_prefix_around(source.address).is_some()),
+            None => self.by_name.get(workload).is_some_and(|place| {
+                let mut around = self.around.around(source.address);
+                around.any(|(_, places)| places.binary_search(place).is_ok())
+            }),
         }
     }
 
@@ -203,6 +216,10 @@ impl Policy {
         Self::new(parts, self.generation)
     }
 
+    fn workload_at(&self, place: usize) -> Option<&Arc<str>> {
+        self.parts.workloads.get(place).map(|workload| &workload.name)
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
     }
@@ -212,15 +229,11 @@ impl Policy {
     }
 }
 
-impl Workload {
-    fn longest_prefix_around(&self, address: IpAddr) -> Option<u8> {
-        let around = self.cidrs.iter().filter(|cidr| cidr.contains(&address));
-        around.map(IpNet::prefix_len).max()
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::policy::fixture::{allow, deny, load, source};
 
@@ -251,6 +264,49 @@ allow: []
         assert!(belongs("10.224.8.1", "nodes") && belongs("10.224.8.1", "pool"));
         assert!(belongs("a@10.224.8.1", "a") && !belongs("a@10.224.8.1", "pool"));
         assert!(!belongs("10.9.9.9", "a") && !belongs("10.224.8.1", "gone"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(500))]
+
+        /// The definition: a look at each range of each workload; the longest prefix names, of two equal ones the first.
+        #[test]
+        fn workloads_are_found_as_if_each_were_looked_at(
+            workloads in vec(vec((0_u8..4, 0_u8..4, 8_u8..=32), 0..4), 0..30),
+            addresses in vec((0_u8..4, 0_u8..4), 1..10),
+        ) {
+            let workload = |(number, ranges): (usize, &Vec<(u8, u8, u8)>)| Workload {
+                name: format!("w{number}").into(),
+                port: None,
+                cidrs: ranges
+                    .iter()
+                    .map(|(b, c, length)| IpNet::new([10, *b, *c, 0].into(), *length).unwrap())
+                    .collect(),
+            };
+            let parts = Parts {
+                workloads: workloads.iter().enumerate().map(workload).collect(),
+                ..Parts::default()
+            };
+            let policy = Policy::new(parts, Generation(1));
+            for (b, c) in addresses {
+                let source = Source::at([10, b, c, 0].into());
+                let longest = |workload: &Workload| {
+                    let around = workload.cidrs.iter().filter(|range| range.contains(&source.address));
+                    around.map(IpNet::prefix_len).max()
+                };
+                let mut named = None;
+                for workload in policy.workloads() {
+                    let prefix = longest(workload);
+                    prop_assert_eq!(policy.belongs_to(&source, &workload.name), prefix.is_some());
+                    let with = policy.workloads_with(&source).any(|name| *name == workload.name);
+                    prop_assert_eq!(with, prefix.is_some());
+                    if prefix > named.map(|(prefix, _)| prefix) {
+                        named = prefix.map(|prefix| (prefix, &workload.name));
+                    }
+                }
+                prop_assert_eq!(policy.workload_of(&source), named.map(|(_, name)| name));
+            }
+        }
     }
 
     #[test]

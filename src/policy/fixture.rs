@@ -3,12 +3,11 @@
 //! Called by the unit tests of the policy.
 
 use std::net::IpAddr;
-use std::sync::Arc;
 
 use super::compiled::{Parts, Policy};
 use super::document::destination::{self, Role};
 use super::problem::{SourceText, render};
-use super::rule::{Effect, From, Generation, Position, Rule, SniCheck};
+use super::rule::{Effect, From, Generation, Hits, Position, Rule, SniCheck};
 use crate::name::{Authority, HostName};
 use crate::policy::{Ask, Seen, Source};
 
@@ -63,12 +62,12 @@ fn rule(effect: Effect, role: Role, to: &[&str]) -> Rule {
         until: None,
         owner: None,
         why: None,
-        addresses: Vec::new(),
+        addresses: Box::default(),
         sni: SniCheck::Strict,
         no_sni: false,
         ech_outer: false,
         report: false,
-        hits: Arc::default(),
+        hits: Hits::default(),
     }
 }
 

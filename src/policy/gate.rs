@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use super::ask::{Action, Ask, Decision, Inspect, Seen, Source};
 use super::compiled::Policy;
 use super::reason::Reason;
-use super::rule::{Destination, Effect, From, HostMatch, Peer, Rule, RuleId, Scheme, SniCheck};
+use super::rule::{Destination, Effect, From, HostMatch, Listed, Peer, Rule, RuleId, Scheme, SniCheck};
 use crate::address::{AddressClass, classify, classify_net, translated};
 use crate::name::{Host, HostName};
 
@@ -344,6 +344,17 @@ impl Judge<'_> {
             From::Everyone => return Some(0),
             From::Any(peers) => peers,
         };
+        let members = match peers.listed() {
+            Listed::Few(peers) => return self.named_in(peers),
+            Listed::Many(members) => members,
+        };
+        if members.has_workloads() && self.policy.workloads_with(self.source).any(|name| members.holds(name)) {
+            return Some(u8::MAX);
+        }
+        members.narrowest(self.source.address).map(|length| 1 + length)
+    }
+
+    fn named_in(&self, peers: &[Peer]) -> Option<u8> {
         let named = peers.iter().filter_map(|peer| match peer {
             Peer::Workload(name) => self.policy.belongs_to(self.source, name).then_some(u8::MAX),
             Peer::Cidr(range) => range.contains(&self.source.address).then_some(1 + range.prefix_len()),

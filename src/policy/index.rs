@@ -3,12 +3,14 @@
 //! Built once by `Policy::new`, asked by every decision.
 
 use std::collections::HashMap;
+use std::hash::BuildHasher;
 use std::net::IpAddr;
 
 use foldhash::fast::RandomState;
 use globset::{Candidate, Glob, GlobBuilder, GlobSet};
-use ipnet::IpNet;
+use hashbrown::HashTable;
 
+use super::nets::Nets;
 use super::rule::{Destination, HostMatch, Rule, RuleId};
 use crate::name::{Host, HostName, HostPattern};
 
@@ -18,15 +20,21 @@ use crate::name::{Host, HostName, HostPattern};
 pub(super) struct Index {
     /// Every destination of every rule; those of one key form a list.
     entries: Vec<Entry>,
-    exact: HashMap<HostName, Head, RandomState>,
+    exact: Texts,
     /// `*.suffix`, by suffix.
-    below: HashMap<HostName, Head, RandomState>,
+    below: Texts,
     /// Bytes of the longest key in `below`: a name of 126 labels has no more probes than a sensible one.
     longest: usize,
     labels: Labels,
-    nets: HashMap<IpNet, Head, RandomState>,
-    /// The prefix lengths in `nets`, of IPv4 and of IPv6.
-    lengths: [Vec<u8>; 2],
+    nets: Nets<Head>,
+}
+
+/// Lists by the name in their destinations. It holds no names of its own, only the first link of each list: the rules
+/// have them, and a hundred thousand names would take as much again.
+#[derive(Debug, Default)]
+struct Texts {
+    table: HashTable<Link>,
+    state: RandomState,
 }
 
 /// One destination of one rule.
@@ -57,9 +65,10 @@ impl Index {
     pub(super) fn new(rules: &[Rule]) -> Self {
         let mut index = Self::default();
         let mut befores = Befores::default();
+        index.reserve(rules);
         for (rule, id) in rules.iter().zip(0_u32..) {
             for (destination, place) in rule.to.iter().zip(0_u32..) {
-                index.add(&mut befores, id, destination, place);
+                index.add(rules, &mut befores, id, destination, place);
             }
         }
         index.labels.before = befores.automaton();
@@ -86,12 +95,8 @@ impl Index {
         address: IpAddr,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
-        let [v4, v6] = &self.lengths;
-        for length in if address.is_ipv4() { v4 } else { v6 } {
-            let around = IpNet::new(address, *length).ok().map(|net| net.trunc());
-            if let Some(head) = around.and_then(|net| self.nets.get(&net)) {
-                self.walk(rules, *head, found);
-            }
+        for (_, head) in self.nets.around(address) {
+            self.walk(rules, *head, found);
         }
     }
 
@@ -101,13 +106,12 @@ impl Index {
         name: &HostName,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
-        if let Some(head) = self.exact.get(name) {
-            self.walk(rules, *head, found);
-        }
+        let text = |link| host_text(rules, &self.entries, link);
+        let head = self.exact.head(name.as_str(), text);
+        self.walk(rules, head, found);
         for parent in name.parents().filter(|parent| parent.len() <= self.longest) {
-            if let Some(head) = self.below.get(parent) {
-                self.walk(rules, *head, found);
-            }
+            let head = self.below.head(parent, text);
+            self.walk(rules, head, found);
         }
         let Some((label, suffix)) = name.as_str().split_once('.') else {
             return;
@@ -141,33 +145,75 @@ impl Index {
         }
     }
 
-    fn add(&mut self, befores: &mut Befores, rule: u32, destination: &Destination, place: u32) {
-        let head = match &destination.host {
-            HostMatch::Name(HostPattern::Exact(name)) => self.exact.entry(name.clone()).or_default(),
+    /// Makes room for all at once, because growing by doubling holds everything twice.
+    fn reserve(&mut self, rules: &[Rule]) {
+        let all = || rules.iter().flat_map(|rule| &rule.to);
+        let kind = |kind: fn(&HostPattern) -> bool| {
+            let names = all().filter(|to| matches!(&to.host, HostMatch::Name(name) if kind(name)));
+            names.count()
+        };
+        self.entries.reserve_exact(all().count());
+        self.exact.reserve(kind(|name| matches!(name, HostPattern::Exact(_))));
+        self.below.reserve(kind(|name| matches!(name, HostPattern::Below(_))));
+    }
+
+    fn add(&mut self, rules: &[Rule], befores: &mut Befores, rule: u32, destination: &Destination, place: u32) {
+        let link = u32::try_from(self.entries.len() + 1).ok().and_then(Link::new);
+        let next = match &destination.host {
+            HostMatch::Name(HostPattern::Exact(name)) => self
+                .exact
+                .begin(name.as_str(), link, |link| host_text(rules, &self.entries, link)),
             HostMatch::Name(HostPattern::Below(suffix)) => {
                 self.longest = self.longest.max(suffix.as_str().len());
-                self.below.entry(suffix.clone()).or_default()
+                self.below
+                    .begin(suffix.as_str(), link, |link| host_text(rules, &self.entries, link))
             }
             HostMatch::Name(HostPattern::Label(label)) => {
                 let lists = self.labels.suffixes.entry(label.suffix.clone()).or_default();
-                lists.entry(befores.number(&label.before)).or_default()
+                std::mem::replace(lists.entry(befores.number(&label.before)).or_default(), link)
             }
-            HostMatch::Cidr(net) => {
-                let net = net.trunc();
-                let [v4, v6] = &mut self.lengths;
-                let lengths = if net.addr().is_ipv4() { v4 } else { v6 };
-                if !lengths.contains(&net.prefix_len()) {
-                    lengths.push(net.prefix_len());
-                }
-                self.nets.entry(net).or_default()
-            }
+            HostMatch::Cidr(net) => std::mem::replace(self.nets.entry(*net), link),
         };
         self.entries.push(Entry {
             rule,
             destination: place,
-            next: *head,
+            next,
         });
-        *head = u32::try_from(self.entries.len()).ok().and_then(Link::new);
+    }
+}
+
+impl Texts {
+    fn head<'t>(&self, name: &str, text: impl Fn(Link) -> &'t str) -> Head {
+        let hash = self.state.hash_one(name);
+        self.table.find(hash, |link| text(*link) == name).copied()
+    }
+
+    /// Puts a link before the list of a name; what was the first one so far comes back.
+    fn begin<'t>(&mut self, name: &str, link: Head, text: impl Fn(Link) -> &'t str) -> Head {
+        let link = link?;
+        let hash = self.state.hash_one(name);
+        if let Some(first) = self.table.find_mut(hash, |first| text(*first) == name) {
+            return Some(std::mem::replace(first, link));
+        }
+        self.table
+            .insert_unique(hash, link, |link| self.state.hash_one(text(*link)));
+        None
+    }
+
+    fn reserve(&mut self, names: usize) {
+        // Nothing is in it yet that could be hashed again.
+        self.table.reserve(names, |_| 0);
+    }
+}
+
+/// The name or suffix that a link stands for.
+fn host_text<'r>(rules: &'r [Rule], entries: &[Entry], link: Link) -> &'r str {
+    let entry = entries.get(link.get() as usize - 1);
+    let rule = entry.and_then(|entry| Some((entry, rules.get(entry.rule as usize)?)));
+    let destination = rule.and_then(|(entry, rule)| rule.to.get(entry.destination as usize));
+    match destination.map(|destination| &destination.host) {
+        Some(HostMatch::Name(HostPattern::Exact(name) | HostPattern::Below(name))) => name.as_str(),
+        _ => "",
     }
 }
 

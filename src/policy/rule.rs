@@ -2,15 +2,23 @@
 //! Must not know serde or YAML; the document has types of its own. Built by the compiler, held by the index.
 //! Called by the gate, the lints, `explain` and the records.
 
+mod destinations;
+pub(super) mod hits;
+mod peers;
+
 use std::fmt;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use ipnet::IpNet;
 use jiff::Timestamp;
 
 use crate::name::{HostPattern, Port};
+
+pub use destinations::Destinations;
+pub use hits::Hits;
+pub(super) use peers::Listed;
+pub use peers::Peers;
 
 /// The number of an accepted load; it grows by one with each.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -57,13 +65,13 @@ pub struct Rule {
     /// File and 1-based line of the rule.
     pub at: Position,
     pub from: From,
-    pub to: Vec<Destination>,
+    pub to: Destinations,
     /// First moment at which the rule no longer matches.
     pub until: Option<Timestamp>,
     pub owner: Option<Arc<str>>,
     pub why: Option<Arc<str>>,
     /// Ranges beyond the public space in which answers are fine for this rule.
-    pub addresses: Vec<IpNet>,
+    pub addresses: Box<[IpNet]>,
     pub sni: SniCheck,
     /// `no_sni: allow`.
     pub no_sni: bool,
@@ -72,7 +80,7 @@ pub struct Rule {
     /// `report: true`: what only this rule allows is let through and marked.
     pub report: bool,
     /// Shared with the same rule of the generations before and after.
-    pub hits: Arc<Hits>,
+    pub hits: Hits,
 }
 
 /// Where something was written.
@@ -88,7 +96,7 @@ pub enum From {
     /// No `from` and no `scope`: every source.
     Everyone,
     /// Any of these.
-    Any(Vec<Peer>),
+    Any(Peers),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -133,33 +141,6 @@ pub enum SniCheck {
     Listed,
     /// Nobody looks.
     Off,
-}
-
-/// How often a rule decided, and when last. Counted by the session at its final verdict, not by the gate.
-#[derive(Debug, Default)]
-pub struct Hits {
-    count: AtomicU64,
-    /// Milliseconds since the Unix epoch; 0 is never.
-    last: AtomicU64,
-}
-
-impl Hits {
-    pub fn record(&self, now: Timestamp) {
-        self.count.fetch_add(1, Ordering::Relaxed);
-        self.last
-            .store(u64::try_from(now.as_millisecond()).unwrap_or(0), Ordering::Relaxed);
-    }
-
-    pub fn count(&self) -> u64 {
-        self.count.load(Ordering::Relaxed)
-    }
-
-    pub fn last(&self) -> Option<Timestamp> {
-        let last = i64::try_from(self.last.load(Ordering::Relaxed))
-            .ok()
-            .filter(|last| *last > 0)?;
-        Timestamp::from_millisecond(last).ok()
-    }
 }
 
 impl Destination {

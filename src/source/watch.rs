@@ -6,8 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
+use rustix::process::setpriority_process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::task::spawn_blocking;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -199,14 +200,14 @@ impl Watch {
         let texts = read.texts.clone();
         let compiled = {
             let previous = previous.clone();
-            spawn_blocking(move || {
+            in_the_background(move || {
                 let compiled = compile(read, now, previous.generation().next(), Some(&previous))?;
                 compiled.policy.needs().prepare();
                 let changes = changes(&previous, &compiled.policy);
                 Ok((compiled, changes))
             })
         };
-        let (compiled, changes) = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
+        let (compiled, changes) = compiled.await.unwrap_or_else(|| Err(bug(texts)))?;
         let Compiled {
             policy,
             warnings,
@@ -265,6 +266,19 @@ impl Watch {
     }
 }
 
+/// Runs what needs a core for as long as a large policy takes, behind everybody who moves bytes: on a thread of its own,
+/// because what a thread has given up of its priority it cannot take back. `None`: it panicked, or there is no thread.
+async fn in_the_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+    let (done, result) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("compile".into()).spawn(move || {
+        // Of this thread alone. Whoever forbids it gets the policy all the same.
+        let _ = setpriority_process(None, LOW);
+        let _ = done.send(work());
+    });
+    thread.ok()?;
+    result.await.ok()
+}
+
 async fn hung_up(signal: Option<&mut Signal>) {
     let received = match signal {
         Some(signal) => signal.recv().await,
@@ -275,6 +289,8 @@ async fn hung_up(signal: Option<&mut Signal>) {
     }
 }
 
+/// A tenth of the weight of a usual thread.
+const LOW: i32 = 10;
 /// How often the files are looked at where no hint comes.
 const POLL: Duration = Duration::from_millis(500);
 

@@ -14,7 +14,7 @@ use crate::admin::*;
 use crate::name::{HostPattern, Port};
 use crate::policy::compiled::Parts;
 use crate::policy::problem::{At, Place};
-use crate::policy::rule::{Effect, From, HostMatch, Peer, Position, Rule, SniCheck};
+use crate::policy::rule::{Effect, From, Hits, HostMatch, Peer, Position, Rule, SniCheck};
 use crate::policy::{Destination, Generation, Policy, Scheme, Workload};
 use crate::settings::{Log, LogFormat, LoggedDecisions};
 use crate::telemetry::samples::{self, Collected, PATIENCE};
@@ -146,21 +146,22 @@ fn rule(number: u32) -> Rule {
             file: "policy.yaml".into(),
             line: number + 1,
         },
-        from: From::Any(vec![Peer::Workload("trips".into())]),
-        to: vec![Destination {
+        from: From::Any([Peer::Workload("trips".into())].into_iter().collect()),
+        to: Destination {
             scheme: Some(Scheme::Tls),
             host: HostMatch::Name(HostPattern::parse(&format!("host{number}.example.com")).unwrap()),
             ports: 443..=443,
-        }],
+        }
+        .into(),
         until: None,
         owner: None,
         why: None,
-        addresses: Vec::new(),
+        addresses: Box::default(),
         sni: SniCheck::Strict,
         no_sni: false,
         ech_outer: false,
         report: false,
-        hits: Arc::default(),
+        hits: Hits::default(),
     }
 }
 

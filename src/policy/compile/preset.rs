@@ -117,11 +117,11 @@ impl Compiler<'_, '_> {
                         format!("{label}: {}", row.id).into(),
                         at,
                         from.clone(),
-                        vec![expanded.to],
+                        expanded.to.into(),
                         notes,
                         checks.clone(),
                     );
-                    rule.addresses = expanded.addresses;
+                    rule.addresses = expanded.addresses.into();
                     self.add(rule);
                 }
                 Some(Err(Unfilled::Missing(fact))) if fact.with => {

@@ -18,7 +18,7 @@ use crate::address::{special_ranges, translated};
 use crate::name::{Host, HostName, HostPattern, Port};
 use crate::policy::changes::says;
 use crate::policy::compiled::Policy;
-use crate::policy::rule::{Destination, Effect, From, HostMatch, Position, Rule, RuleId, Scheme, SniCheck};
+use crate::policy::rule::{Destination, Effect, From, Hits, HostMatch, Position, Rule, RuleId, Scheme, SniCheck};
 use crate::policy::{Ask, Reason, Source, enforce};
 
 /// Two policies, made ready to be compared.
@@ -372,15 +372,15 @@ fn open(name: &HostName) -> Rule {
             line: 0,
         },
         from: From::Everyone,
-        to: vec![to],
+        to: to.into(),
         until: None,
         owner: None,
         why: None,
-        addresses: Vec::new(),
+        addresses: Box::default(),
         sni: SniCheck::Strict,
         no_sni: false,
         ech_outer: false,
         report: false,
-        hits: std::sync::Arc::default(),
+        hits: Hits::default(),
     }
 }

@@ -259,11 +259,12 @@ fn peer(item: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Op
 }
 
 fn notes(fields: &Fields<'_, '_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<Box<Notes>> {
-    let mut line = |key: &str| {
+    let mut line = |key: &str, what: &str| {
         let node = fields.value(key)?;
-        Some((syntax::line(node, &format!("`{key}`"), problems)?, node.at))
+        Some((syntax::line(node, what, problems)?, node.at))
     };
-    let (name, owner, reason) = (line("name"), line("owner"), line("reason"));
+    let (name, owner) = (line("name", "`name`"), line("owner", "`owner`"));
+    let reason = line("reason", "`reason`");
     let until = fields
         .value("until")
         .and_then(|node| syntax::date(node, "`until`", problems));
