@@ -4,6 +4,7 @@
 
 mod show;
 
+use std::iter::once;
 use std::path::{Path, PathBuf};
 
 use clap::{Args as ClapArgs, Subcommand};
@@ -94,9 +95,13 @@ fn list(args: &ListArgs, terminal: &mut Terminal) -> Result<Exit, Rejected> {
     let presets = names.iter().filter_map(|name| library.preset(name));
     match args.output {
         Output::Text => {
-            let lines: Vec<_> = presets.map(|preset| line(&preset)).collect();
+            let head = format!(
+                "{:<26} {:<9} {:>3} {:>3} {:>3}  {:<10}  {}",
+                "NAME", "FOR", "PUB", "CN", "GOV", "DATE", "ABOUT"
+            );
+            let lines: Vec<_> = once(head).chain(presets.map(|preset| line(&preset))).collect();
             terminal.result(&lines.join("\n"));
-            terminal.say("rows for public, China, US Government; `sluicegate presets show NAME` expands one");
+            terminal.say("rows for the public cloud, China, US Government; `sluicegate presets show NAME` expands one");
         }
         Output::Json => {
             let all: Vec<_> = presets.map(|preset| object(&preset)).collect();

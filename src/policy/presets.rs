@@ -172,7 +172,10 @@ impl Library {
             return (*help).to_owned();
         }
         let names = self.names();
-        match typed::nearest(name, &names) {
+        let without_folder = names
+            .iter()
+            .find(|full| full.split_once('/').is_some_and(|(_, last)| last == name));
+        match without_folder.copied().or_else(|| typed::nearest(name, &names)) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("`sluicegate presets` lists all {}", names.len()),
         }

@@ -3,19 +3,12 @@
 //! Called by `tests/run`.
 
 use std::fs;
-use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
+use crate::support::folder::Ended;
 
 #[test]
 fn an_audit_in_which_all_passes_ends_with_0() {
@@ -147,17 +140,7 @@ fn what_is_no_cluster_ends_with_2() {
 }
 
 fn run(words: &[&str], input: &str) -> Ended {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-    command.args(words).env_clear().stdin(Stdio::piped());
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    // A command that does not read is gone already.
-    let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-    let output = child.wait_with_output().unwrap();
-    Ended {
-        code: output.status.code().expect("it was killed"),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ended::in_directory(Path::new("."), words, input)
 }
 
 fn files(folder: &str) -> Vec<PathBuf> {

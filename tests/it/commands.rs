@@ -5,10 +5,10 @@
 mod explain;
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::Value;
-use tempfile::TempDir;
+
+use crate::support::folder::Folder;
 
 const POLICY: &str = "\
 workloads:
@@ -22,41 +22,6 @@ expect:
 ";
 
 const NOTHING: &str = "allow: []\n";
-
-/// A directory with files, in which commands are run.
-struct Folder(TempDir);
-
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Folder {
-    fn with(files: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        for (name, text) in files {
-            fs::write(folder.path().join(name), text).unwrap();
-        }
-        Self(folder)
-    }
-
-    fn run(&self, words: &[&str]) -> Ended {
-        self.run_with(words, &[])
-    }
-
-    fn run_with(&self, words: &[&str], environment: &[(&str, &str)]) -> Ended {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.args(words).current_dir(self.0.path()).env_clear();
-        let output = command.envs(environment.iter().copied()).output().unwrap();
-        Ended {
-            code: output.status.code().expect("it was killed"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-}
 
 #[test]
 fn check_says_that_a_policy_is_valid() {
@@ -179,7 +144,7 @@ fn nothing_that_is_wrong_hides_anything_else_that_is() {
             "there is no workload `elsewhere`"
         ]
     );
-    fs::remove_file(folder.0.path().join("policy.yaml")).unwrap();
+    fs::remove_file(folder.path().join("policy.yaml")).unwrap();
     assert_eq!(
         said(&["-c", "limits.yaml"], 1),
         [range],
@@ -208,8 +173,8 @@ error: the certificate of listener `proxy` cannot be read: No such file or direc
 1 error
 ";
     assert_eq!((ended.code, &*ended.err), (2, said));
-    fs::create_dir(folder.0.path().join("tls")).unwrap();
-    fs::write(folder.0.path().join("tls/tls.crt"), "no certificate").unwrap();
+    fs::create_dir(folder.path().join("tls")).unwrap();
+    fs::write(folder.path().join("tls/tls.crt"), "no certificate").unwrap();
     let ended = folder.run(&["check", "-c", "sluicegate.yaml"]);
     let said = "error: listener `proxy`: tls/tls.crt holds no certificate in PEM form (none found)\n --> sluicegate.yaml:3:68\n";
     assert!(ended.code == 1 && ended.err.starts_with(said), "{ended:?}");
@@ -370,8 +335,8 @@ fn what_cannot_be_read_is_2_and_what_is_wrong_is_1() {
         ("latin1.yaml", "allow: []\n"),
         ("settings.yaml", "limits: {connections: 0}\n"),
     ]);
-    fs::write(folder.0.path().join("latin1.yaml"), b"# caf\xe9\n").unwrap();
-    fs::create_dir(folder.0.path().join("empty")).unwrap();
+    fs::write(folder.path().join("latin1.yaml"), b"# caf\xe9\n").unwrap();
+    fs::create_dir(folder.path().join("empty")).unwrap();
     let starts = |words: &[&str]| {
         let check = folder.run(&[&["check"], words].concat());
         let run = folder.run(&[&["run"], words].concat());

@@ -3,34 +3,18 @@
 //! Called by `tests/run`.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
 
 use crate::support::client::Client;
+use crate::support::folder::Ended;
 use crate::support::hello::Hello;
 use crate::support::proxy::{Outcome, fetch, free_port};
 use crate::support::setup::Setup;
 use crate::support::world::Origins;
 
-struct Ended {
-    code: Option<i32>,
-    out: String,
-    err: String,
-}
-
 fn run(folder: &tempfile::TempDir, words: &[&str]) -> Ended {
-    let output = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-        .args(words)
-        .current_dir(folder.path())
-        .env_clear()
-        .output()
-        .unwrap();
-    Ended {
-        code: output.status.code(),
-        out: String::from_utf8(output.stdout).unwrap(),
-        err: String::from_utf8(output.stderr).unwrap(),
-    }
+    Ended::in_directory(folder.path(), words, "")
 }
 
 /// The policy before the reload, and after it.
@@ -181,7 +165,7 @@ fn a_log_replayed_against_its_own_policy_agrees() {
             &["replay", "log.json", "--policy", "policy.yaml", "--output", "json"],
         );
         let report: Value = serde_json::from_str(&ended.out).unwrap_or_else(|_| panic!("{} {}", ended.out, ended.err));
-        assert_eq!((ended.code, &report["changes"]), (Some(0), &json!([])), "{report:#}");
+        assert_eq!((ended.code, &report["changes"]), (0, &json!([])), "{report:#}");
         let others: u64 = report["not_by_policy"]
             .as_object()
             .unwrap()
@@ -236,7 +220,7 @@ fn a_narrower_candidate_breaks_what_its_log_names() {
     let without: Vec<_> = first.lines().filter(|line| !line.contains("name: echo")).collect();
     fs::write(folder.path().join("new.yaml"), without.join("\n")).unwrap();
     let ended = run(&folder, &["replay", "log.json", "--policy", "new.yaml"]);
-    assert_eq!(ended.code, Some(1), "{}", ended.out);
+    assert_eq!(ended.code, 1, "{}", ended.out);
     let echo = format!(
         "trips -> echo.allowed.test:{}: once from 127.0.0.1",
         origins.echo.port()
@@ -258,7 +242,7 @@ fn a_narrower_candidate_breaks_what_its_log_names() {
         &["suggest", "log.json", "--policy", "new.yaml", "--output", "json"],
     );
     let report: Value = serde_json::from_str(&ended.out).unwrap();
-    assert_eq!(ended.code, Some(0), "{}", ended.err);
+    assert_eq!(ended.code, 0, "{}", ended.err);
     let entries = report["entries"]
         .as_array()
         .unwrap()
@@ -275,7 +259,7 @@ fn a_narrower_candidate_breaks_what_its_log_names() {
         .replace("allow:\n", &format!("allow:\n{}\n", added.join("\n")));
     fs::write(folder.path().join("mended.yaml"), mended).unwrap();
     let ended = run(&folder, &["replay", "log.json", "--policy", "mended.yaml"]);
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    assert_eq!(ended.code, 0, "{}{}", ended.out, ended.err);
 }
 
 #[test]
@@ -302,34 +286,34 @@ fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
     };
     for command in [&["replay"][..], &["suggest"], &["unused", "--since", "2026-03-02"]] {
         let with = |logs: &[&str]| code(&[command, logs].concat());
-        assert_eq!(with(&["good.log"]).0, Some(0), "{command:?}");
+        assert_eq!(with(&["good.log"]).0, 0, "{command:?}");
         let (torn, said) = with(&["torn.log"]);
-        assert_eq!(torn, Some(1), "{command:?}");
+        assert_eq!(torn, 1, "{command:?}");
         assert!(
             said.contains("torn.log:2 cannot be read: the line ends within a text"),
             "{said}"
         );
         let (text, said) = with(&["good.log", "text.log"]);
-        assert_eq!(text, Some(2), "{command:?}");
+        assert_eq!(text, 2, "{command:?}");
         assert!(said.contains("text.log holds no record"), "{said}");
         assert!(with(&["good.log", "empty.log"]).1.contains("empty.log is empty"));
-        assert_eq!(with(&["empty.log"]).0, Some(2), "{command:?}");
-        assert_eq!(with(&["nowhere.log"]).0, Some(2));
-        assert_eq!(with(&["good.log", "--policy", "good.log"]).0, Some(2));
+        assert_eq!(with(&["empty.log"]).0, 2, "{command:?}");
+        assert_eq!(with(&["nowhere.log"]).0, 2);
+        assert_eq!(with(&["good.log", "--policy", "good.log"]).0, 2);
     }
     let (dns, said) = code(&["replay", "dns.log"]);
     assert_eq!(
         dns,
-        Some(2),
+        2,
         "nothing was judged, so nobody may read that nothing would break"
     );
     assert!(said.contains("no record here is a decision"), "{said}");
-    assert_eq!(code(&["suggest", "dns.log"]).0, Some(0));
+    assert_eq!(code(&["suggest", "dns.log"]).0, 0);
     let ended = run(
         &folder,
         &["unused", "--since", "2026-02-01", "--policy-page", "page.json"],
     );
-    assert_eq!((ended.code, &*ended.err), (Some(1), ""), "{}", ended.out);
+    assert_eq!((ended.code, &*ended.err), (1, ""), "{}", ended.out);
     assert!(ended.out.contains("never (policy.yaml:1): never hit"), "{}", ended.out);
     assert_eq!(
         run(
@@ -337,7 +321,7 @@ fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
             &["unused", "--since", "2025-02-01", "--policy-page", "page.json"]
         )
         .code,
-        Some(0)
+        0
     );
-    assert_eq!(code(&["unused", "--since", "yesterday", "good.log"]).0, Some(2));
+    assert_eq!(code(&["unused", "--since", "yesterday", "good.log"]).0, 2);
 }

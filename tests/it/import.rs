@@ -3,58 +3,13 @@
 //! Called by `tests/run`.
 
 use std::fs;
-use std::io::Write;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
-struct Folder(TempDir);
+use crate::support::folder::{Ended, Folder};
 
-#[derive(Debug)]
-struct Ended {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Folder {
-    fn with(files: &[(&str, &str)]) -> Self {
-        let folder = TempDir::new().unwrap();
-        for (name, text) in files {
-            fs::write(folder.path().join(name), text).unwrap();
-        }
-        Self(folder)
-    }
-
-    /// Runs `sluicegate` with these words, and this on stdin.
-    fn run(&self, words: &[&str], input: &str) -> Ended {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_sluicegate"))
-            .args(words)
-            .current_dir(self.0.path())
-            .env_clear()
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .unwrap();
-        // A command that is refused before it reads closes the pipe.
-        let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
-        let output = child.wait_with_output().unwrap();
-        Ended {
-            code: output.status.code().expect("it was killed"),
-            out: String::from_utf8(output.stdout).unwrap(),
-            err: String::from_utf8(output.stderr).unwrap(),
-        }
-    }
-
-    fn import(&self, words: &[&str]) -> Ended {
-        self.run(&[&["import", "azure-firewall"], words].concat(), "")
-    }
-
-    fn read(&self, name: &str) -> Option<String> {
-        fs::read_to_string(self.0.path().join(name)).ok()
-    }
+fn import(folder: &Folder, words: &[&str]) -> Ended {
+    folder.run(&[&["import", "azure-firewall"], words].concat())
 }
 
 /// A group with one application rule.
@@ -79,7 +34,7 @@ fn rules(name: &str, source: &str) -> String {
 #[test]
 fn a_policy_goes_to_stdout_and_says_what_production_says() {
     let folder = Folder::with(&[("rules.json", &rules("api.example.com", "10.224.0.0/16"))]);
-    let ended = folder.import(&["rules.json", "--sources", "10.224.0.0/16=nodes"]);
+    let ended = import(&folder, &["rules.json", "--sources", "10.224.0.0/16=nodes"]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(
         ended
@@ -89,13 +44,13 @@ fn a_policy_goes_to_stdout_and_says_what_production_says() {
         ended.out
     );
     assert_eq!(ended.err, "carried over: 1 collection, 1 rule\n");
-    fs::write(folder.0.path().join("policy.yaml"), ended.out).unwrap();
+    fs::write(folder.path().join("policy.yaml"), ended.out).unwrap();
     for (from, name, code) in [
         ("10.224.1.2", "api.example.com", 0),
         ("10.225.1.2", "api.example.com", 1),
         ("10.224.1.2", "other.example.com", 1),
     ] {
-        let ended = folder.run(&["explain", "--policy", "policy.yaml", "--from", from, name], "");
+        let ended = folder.run_reading(&["explain", "--policy", "policy.yaml", "--from", from, name], "");
         assert_eq!(ended.code, code, "{ended:?}");
     }
 }
@@ -103,7 +58,7 @@ fn a_policy_goes_to_stdout_and_says_what_production_says() {
 #[test]
 fn what_is_not_accepted_writes_nothing_but_the_report() {
     let folder = Folder::with(&[("rules.json", &rules("*contoso.com", "*"))]);
-    let refused = folder.import(&["rules.json", "-o", "policy.yaml", "--report", "report.json"]);
+    let refused = import(&folder, &["rules.json", "-o", "policy.yaml", "--report", "report.json"]);
     assert_eq!((refused.code, &*refused.out), (1, ""), "{refused:?}");
     assert!(refused.err.contains("error[star-without-dot]"), "{}", refused.err);
     assert!(
@@ -125,15 +80,18 @@ fn what_is_not_accepted_writes_nothing_but_the_report() {
     );
     assert_eq!(report["rules"][0]["outcome"], "changed");
 
-    let accepted = folder.import(&[
-        "rules.json",
-        "--output-file",
-        "policy.yaml",
-        "--report",
-        "report.json",
-        "--accept",
-        "star-without-dot",
-    ]);
+    let accepted = import(
+        &folder,
+        &[
+            "rules.json",
+            "--output-file",
+            "policy.yaml",
+            "--report",
+            "report.json",
+            "--accept",
+            "star-without-dot",
+        ],
+    );
     assert_eq!((accepted.code, &*accepted.out), (0, ""), "{accepted:?}");
     assert!(accepted.err.contains("accepted[star-without-dot]"), "{}", accepted.err);
     assert!(
@@ -152,7 +110,7 @@ fn what_is_not_accepted_writes_nothing_but_the_report() {
 #[test]
 fn another_kind_that_is_accepted_changes_nothing() {
     let folder = Folder::with(&[("rules.json", &rules("*contoso.com", "*"))]);
-    let ended = folder.import(&["rules.json", "--accept", "any-name,nat,mssql"]);
+    let ended = import(&folder, &["rules.json", "--accept", "any-name,nat,mssql"]);
     assert_eq!((ended.code, &*ended.out), (1, ""), "{ended:?}");
 }
 
@@ -163,45 +121,48 @@ fn what_nobody_can_accept_is_wrong_usage_on_the_command_line() {
         ("expression", "the kinds are"),
         ("star-without-dots", "did you mean `star-without-dot`?"),
     ] {
-        let ended = folder.import(&["rules.json", "--accept", kind]);
+        let ended = import(&folder, &["rules.json", "--accept", kind]);
         assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
         assert!(ended.err.contains(hint), "{}", ended.err);
     }
     for sources in ["10.224.0.0/16", "10.224.0.1/16=nodes", "10.224.0.0/16=Nodes"] {
-        let ended = folder.import(&["rules.json", "--sources", sources]);
+        let ended = import(&folder, &["rules.json", "--sources", sources]);
         assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
     }
-    assert_eq!(folder.import(&[]).code, 2);
-    assert_eq!(folder.run(&["import"], "").code, 2);
+    assert_eq!(import(&folder, &[]).code, 2);
+    assert_eq!(folder.run_reading(&["import"], "").code, 2);
 }
 
 #[test]
 fn unreadable_files_are_all_named() {
     let folder = Folder::with(&[("rules.json", &rules("a.example.com", "*"))]);
-    let ended = folder.import(&[
-        "rules.json",
-        "gone.json",
-        "--ip-groups",
-        "too.json",
-        "--service-tags",
-        "tags.json",
-    ]);
+    let ended = import(
+        &folder,
+        &[
+            "rules.json",
+            "gone.json",
+            "--ip-groups",
+            "too.json",
+            "--service-tags",
+            "tags.json",
+        ],
+    );
     assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
     for name in ["gone.json", "too.json", "tags.json"] {
         assert!(ended.err.contains(name), "{}", ended.err);
     }
-    let ended = folder.import(&["rules.json", "--policy", "gone.yaml"]);
+    let ended = import(&folder, &["rules.json", "--policy", "gone.yaml"]);
     assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
-    let ended = folder.import(&["rules.json", "-o", "no/such/folder.yaml"]);
+    let ended = import(&folder, &["rules.json", "-o", "no/such/folder.yaml"]);
     assert_eq!((ended.code, &*ended.out), (2, ""), "{ended:?}");
 }
 
 #[test]
 fn rules_come_from_a_pipe_as_well() {
     let folder = Folder::with(&[]);
-    let ended = folder.run(&["import", "azure-firewall", "-"], &rules("a.example.com", "*"));
+    let ended = folder.run_reading(&["import", "azure-firewall", "-"], &rules("a.example.com", "*"));
     assert_eq!(ended.code, 0, "{ended:?}");
-    let ended = folder.run(&["import", "azure-firewall", "-"], "param location string\n");
+    let ended = folder.run_reading(&["import", "azure-firewall", "-"], "param location string\n");
     assert_eq!((ended.code, &*ended.out), (1, ""), "{ended:?}");
     assert!(
         ended
@@ -228,7 +189,7 @@ fn workloads_of_a_policy_that_exists_are_not_written_again() {
         "-o",
         "imported.yaml",
     ];
-    let ended = folder.import(&words);
+    let ended = import(&folder, &words);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(!folder.read("imported.yaml").unwrap().contains("workloads"));
     let words = [
@@ -239,6 +200,6 @@ fn workloads_of_a_policy_that_exists_are_not_written_again() {
         "--policy",
         "imported.yaml",
     ];
-    let ended = folder.run(&words, "");
+    let ended = folder.run_reading(&words, "");
     assert_eq!(ended.code, 0, "{ended:?}");
 }

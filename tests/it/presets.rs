@@ -3,12 +3,11 @@
 //! Called by `tests/run`.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use crate::support::client::Client;
+use crate::support::folder::{Ended, Folder};
 use crate::support::hello::Hello;
 use crate::support::proxy::fetch;
 use crate::support::setup::Setup;
@@ -81,18 +80,21 @@ fn a_preset_of_ones_own_comes_into_force_when_it_changes() {
 
 #[test]
 fn lists_are_listed_and_expanded() {
-    let folder = Folder::new();
-    let listed = folder.run(&["presets"], &[]);
-    assert_eq!(listed.0, 0, "{listed:?}");
+    let folder = folder();
+    let listed = folder.run(&["presets"]);
+    assert_eq!(listed.code, 0, "{listed:?}");
+    let mut lines = listed.out.lines();
+    assert!(
+        lines.next().is_some_and(|head| head.starts_with("NAME ")),
+        "{}",
+        listed.out
+    );
+    let lines: Vec<_> = lines.collect();
     for name in ["aks/core ", "aks/node-os-updates ", "aks/workload-identity "] {
-        assert_eq!(
-            listed.1.lines().filter(|line| line.starts_with(name)).count(),
-            1,
-            "{name}"
-        );
+        assert_eq!(lines.iter().filter(|line| line.starts_with(name)).count(), 1, "{name}");
     }
-    let all: Value = serde_json::from_str(&folder.run(&["presets", "--output", "json"], &[]).1).unwrap();
-    assert_eq!(all.as_array().unwrap().len(), listed.1.lines().count());
+    let all: Value = serde_json::from_str(&folder.run(&["presets", "--output", "json"]).out).unwrap();
+    assert_eq!(all.as_array().unwrap().len(), lines.len());
     let row_of_core = all
         .as_array()
         .unwrap()
@@ -100,8 +102,8 @@ fn lists_are_listed_and_expanded() {
         .find(|preset| preset["name"] == "aks/core");
     assert_eq!(row_of_core.unwrap()["rows"]["china"], 16);
 
-    let shown = folder.run(&["presets", "show", "aks/core", "--region", "westeurope"], &[]);
-    assert_eq!(shown.0, 0);
+    let shown = folder.run(&["presets", "show", "aks/core", "--region", "westeurope"]);
+    assert_eq!(shown.code, 0);
     for part in [
         "mcr.microsoft.com  [mcr, required]",
         "`cluster.api_server`",
@@ -109,9 +111,18 @@ fn lists_are_listed_and_expanded() {
         "AzureCloud.westeurope",
         "mspnp/aks-baseline#457",
     ] {
-        assert!(shown.1.contains(part), "{part} in\n{}", shown.1);
+        assert!(shown.out.contains(part), "{part} in\n{}", shown.out);
     }
-    let shown = folder.json(&["presets", "show", "aks/core", "--policy", "policy.yaml"]);
+    let shown = folder.run(&[
+        "presets",
+        "show",
+        "aks/core",
+        "--policy",
+        "policy.yaml",
+        "--output",
+        "json",
+    ]);
+    let shown: Value = serde_json::from_str(&shown.out).unwrap();
     let row = |id: &str| {
         shown["rows"]
             .as_array()
@@ -136,8 +147,9 @@ fn lists_are_listed_and_expanded() {
     for (name, help) in [
         ("aks/node-updates", "did you mean `aks/node-os-updates`?"),
         ("aks/cor", "did you mean `aks/core`?"),
+        ("core", "did you mean `aks/core`?"),
     ] {
-        let (code, out, err) = folder.run(&["presets", "show", name], &[]);
+        let Ended { code, out, err } = folder.run(&["presets", "show", name]);
         assert_eq!((code, out.as_str()), (2, ""), "{name}");
         assert!(err.contains(help), "{err}");
     }
@@ -145,8 +157,8 @@ fn lists_are_listed_and_expanded() {
 
 #[test]
 fn a_directory_of_presets_is_named_three_ways() {
-    let folder = Folder::new();
-    let path = folder.0.path();
+    let folder = folder();
+    let path = folder.path();
     fs::create_dir_all(path.join("lists/team")).unwrap();
     fs::write(path.join("lists/team/shop.yaml"), SHOP).unwrap();
     fs::write(path.join("shop-policy.yaml"), "allow: [{preset: team/shop}]\n").unwrap();
@@ -161,56 +173,36 @@ fn a_directory_of_presets_is_named_three_ways() {
         (&by_flag[..3], &[("SLUICEGATE__PRESETS", "lists")]),
         (&["check", "-c", "settings.yaml"], &[]),
     ] {
-        let (code, out, err) = folder.run(words, environment);
+        let Ended { code, out, err } = folder.run_with(words, environment);
         assert_eq!((code, out.trim()), (0, "valid: 1 rule in 2 files"), "{words:?}: {err}");
     }
-    let (code, out, _) = folder.run(&["presets", "--presets", "lists"], &[]);
+    let Ended { code, out, .. } = folder.run(&["presets", "--presets", "lists"]);
     assert!(code == 0 && out.contains("the shop (lists/team/shop.yaml)"), "{out}");
-    let (code, _, err) = folder.run(&by_flag[..3], &[]);
+    let Ended { code, err, .. } = folder.run(&by_flag[..3]);
     assert!(code == 1 && err.contains("there is no preset `team/shop`"), "{err}");
 
     // What is generated knows them too, or says that it cannot.
     let policy = "workloads: {shop: {namespace: shop, pods: {app: shop}, port: 3201}}\nallow: [{preset: team/shop, from: [shop]}]\n";
     fs::write(path.join("pods.yaml"), policy).unwrap();
-    let generate = |what| folder.run(&["generate", "--policy", "pods.yaml", "--presets", "lists", what], &[]);
-    let (code, _, err) = generate("service-ports");
+    let generate = |what| folder.run(&["generate", "--policy", "pods.yaml", "--presets", "lists", what]);
+    let Ended { code, err, .. } = generate("service-ports");
     assert_eq!(code, 0, "{err}");
-    let (code, _, err) = generate("verify-jobs");
+    let Ended { code, err, .. } = generate("verify-jobs");
     assert!(
         code == 1 && err.contains("the Jobs cannot take presets from files"),
         "{err}"
     );
 
     fs::write(path.join("lists/team/shop.yaml"), SHOP.replace("required", "requierd")).unwrap();
-    let (code, out, err) = folder.run(&by_flag, &[]);
+    let Ended { code, out, err } = folder.run(&by_flag);
     assert!(code == 1 && err.contains("lists/team/shop.yaml:5:"), "{err}");
     assert_eq!(out.trim(), "1 error in 2 files");
-    let (code, _, err) = folder.run(&["check", "--policy", "shop-policy.yaml", "--presets", "nowhere"], &[]);
+    let Ended { code, err, .. } = folder.run(&["check", "--policy", "shop-policy.yaml", "--presets", "nowhere"]);
     assert!(code == 2 && err.contains("there is no such directory"), "{err}");
 }
 
-struct Folder(TempDir);
-
-impl Folder {
-    fn new() -> Self {
-        let folder = TempDir::new().unwrap();
-        let policy = "cluster: {cloud: usgov, region: usgovvirginia, api_server: \
-                      api.hcp.usgovvirginia.cx.aks.containerservice.azure.us}\nallow: [a.test]\n";
-        fs::write(folder.path().join("policy.yaml"), policy).unwrap();
-        Self(folder)
-    }
-
-    fn run(&self, words: &[&str], environment: &[(&str, &str)]) -> (i32, String, String) {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_sluicegate"));
-        command.args(words).current_dir(self.0.path()).env_clear();
-        let output = command.envs(environment.iter().copied()).output().unwrap();
-        let text = |bytes| String::from_utf8(bytes).unwrap();
-        (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
-    }
-
-    fn json(&self, words: &[&str]) -> Value {
-        let (code, out, err) = self.run(&[words, &["--output", "json"]].concat(), &[]);
-        assert_eq!(code, 0, "{err}");
-        serde_json::from_str(&out).unwrap()
-    }
+fn folder() -> Folder {
+    let policy = "cluster: {cloud: usgov, region: usgovvirginia, api_server: \
+                  api.hcp.usgovvirginia.cx.aks.containerservice.azure.us}\nallow: [a.test]\n";
+    Folder::with(&[("policy.yaml", policy)])
 }

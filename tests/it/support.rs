@@ -6,6 +6,7 @@ pub mod ca;
 pub mod client;
 pub mod dns;
 pub mod event;
+pub mod folder;
 pub mod hello;
 pub mod http;
 pub mod origin;

@@ -55,17 +55,21 @@ pub(super) fn source_code(name: &str, text: &str) -> Option<(&'static str, &'sta
         return None;
     }
     let quoted = first.is_some_and(|line| line.contains('"') && line.ends_with('{'));
-    if ends(&[".tf", ".hcl", ".tfvars"])
-        || [
-            "resource",
-            "provider",
-            "variable",
-            "module",
-            "locals",
-            "terraform",
-            "data",
-        ]
-        .contains(&word)
+    // What a file is called says more than its first line: the two languages look alike there.
+    let called_bicep = ends(&[".bicep", ".bicepparam"]);
+    let called_hcl = ends(&[".tf", ".hcl", ".tfvars"]);
+    if called_hcl
+        || !called_bicep
+            && [
+                "resource",
+                "provider",
+                "variable",
+                "module",
+                "locals",
+                "terraform",
+                "data",
+            ]
+            .contains(&word)
             && (quoted || first.is_some_and(|line| line.ends_with('{') && !line.contains('\'')))
     {
         return Some((
@@ -73,7 +77,7 @@ pub(super) fn source_code(name: &str, text: &str) -> Option<(&'static str, &'sta
             "`terraform show -json PLAN` prints a plan as JSON, without PLAN the state",
         ));
     }
-    if ends(&[".bicep", ".bicepparam"])
+    if called_bicep
         || [
             "targetScope",
             "param",

@@ -6,8 +6,9 @@ use std::net::IpAddr;
 
 use serde_json::Value;
 
-use super::{Folder, POLICY};
+use super::POLICY;
 use crate::support::dns::Dns;
+use crate::support::folder::Folder;
 
 #[test]
 fn explain_names_the_rule_the_miss_and_the_line_that_helps() {
