@@ -303,8 +303,7 @@ fn what_cannot_be_read_is_named_and_makes_the_exit_code() {
     }
     let (dns, said) = code(&["replay", "dns.log"]);
     assert_eq!(
-        dns,
-        2,
+        dns, 2,
         "nothing was judged, so nobody may read that nothing would break"
     );
     assert!(said.contains("no record here is a decision"), "{said}");

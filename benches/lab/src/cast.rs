@@ -93,7 +93,7 @@ pub(crate) async fn cast(lab: &Lab, binary: &Path, kind: Kind, rules: usize) -> 
 }
 
 /// The relay that does nothing else.
-fn floor(lab: &Lab, kind: Kind) -> anyhow::Result<Contender> {
+pub(crate) fn floor(lab: &Lab, kind: Kind) -> anyhow::Result<Contender> {
     let (mode, origin) = match kind {
         Kind::Connect => (Mode::Connect, lab.origin.address),
         Kind::Tls => (Mode::Forward, lab.origin.address),
@@ -123,6 +123,16 @@ impl Contender {
     /// No proxy at all.
     pub(crate) fn direct(lab: &Lab) -> Self {
         Self::new("direct", Entry::Plain(lab.origin.address), Who::Nobody)
+    }
+
+    /// One of several of ours; the name says what is different.
+    pub(crate) async fn variant(lab: &Lab, name: &'static str, ours: Sluicegate, kind: Kind) -> anyhow::Result<Self> {
+        let variant = Self {
+            name,
+            ..Self::ours(ours, kind)
+        };
+        variant.refuses(lab, kind).await?;
+        Ok(variant)
     }
 
     fn ours(ours: Sluicegate, kind: Kind) -> Self {

@@ -31,12 +31,6 @@ impl Entry {
     }
 }
 
-impl From<SocketAddr> for Entry {
-    fn from(proxy: SocketAddr) -> Self {
-        Self::Connect(proxy)
-    }
-}
-
 /// What a client sends for one name.
 #[derive(Debug)]
 pub(crate) struct Target {
@@ -69,15 +63,13 @@ impl Target {
     }
 
     /// Opens a tunnel and takes the origin's first answer.
-    pub(crate) async fn open(&self, entry: impl Into<Entry>) -> anyhow::Result<TcpStream> {
-        let entry = entry.into();
+    pub(crate) async fn open(&self, entry: Entry) -> anyhow::Result<TcpStream> {
         let opened = async { self.open_in(connect(entry.address()).await?, entry).await };
         timeout(PATIENCE, opened).await.context("no answer through the proxy")?
     }
 
     /// The same, as a client with that address.
-    pub(crate) async fn open_from(&self, source: Ipv4Addr, entry: impl Into<Entry>) -> anyhow::Result<TcpStream> {
-        let entry = entry.into();
+    pub(crate) async fn open_from(&self, source: Ipv4Addr, entry: Entry) -> anyhow::Result<TcpStream> {
         let opened = async {
             let socket = TcpSocket::new_v4()?;
             // Ports of connections that are over are free again.

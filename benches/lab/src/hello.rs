@@ -16,6 +16,8 @@ pub(crate) enum Wish {
     Down(u64),
     /// Take so many bytes, say so, and again.
     Up(u64),
+    /// Send back what comes, on a thread that does nothing else.
+    Alone,
 }
 
 impl Wish {
@@ -27,6 +29,7 @@ impl Wish {
             b'e' => Some(Self::Echo),
             b'd' => Some(Self::Down(length)),
             b'u' => Some(Self::Up(length)),
+            b'a' => Some(Self::Alone),
             _ => None,
         }
     }
@@ -36,6 +39,7 @@ impl Wish {
             Self::Echo => (b'e', 0),
             Self::Down(length) => (b'd', length),
             Self::Up(length) => (b'u', length),
+            Self::Alone => (b'a', 0),
         };
         let mut random = [1; 32];
         for (to, from) in random.iter_mut().zip([kind].into_iter().chain(length.to_be_bytes())) {

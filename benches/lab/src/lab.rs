@@ -22,8 +22,6 @@ pub(crate) struct Lab {
     pub(crate) dir: TempDir,
     pub(crate) dns: SocketAddr,
     pub(crate) origin: Origin,
-    /// [`NAMES`] names, for tunnels that echo.
-    pub(crate) targets: Arc<[Target]>,
     /// One that no allowlist has.
     pub(crate) denied: Target,
 }
@@ -49,7 +47,6 @@ impl Lab {
         Ok(Self {
             dir,
             dns: dns::start().await?,
-            targets: targets(&origin, NAMES, Wish::Echo)?,
             origin,
             denied,
         })
@@ -57,7 +54,10 @@ impl Lab {
 
     /// What clients send for that many names, all of them allowed.
     pub(crate) fn targets(&self, names: usize, wish: Wish) -> anyhow::Result<Arc<[Target]>> {
-        targets(&self.origin, names, wish)
+        let (port, web) = (self.origin.address.port(), self.origin.web.port());
+        (0..names)
+            .map(|number| Target::new(&format!("host-{number}.{ZONE}"), port, web, wish))
+            .collect()
     }
 
     /// Writes a file of a proxy's.
@@ -66,13 +66,6 @@ impl Lab {
         fs::write(&path, text)?;
         Ok(path)
     }
-}
-
-fn targets(origin: &Origin, names: usize, wish: Wish) -> anyhow::Result<Arc<[Target]>> {
-    let (port, web) = (origin.address.port(), origin.web.port());
-    (0..names)
-        .map(|number| Target::new(&format!("host-{number}.{ZONE}"), port, web, wish))
-        .collect()
 }
 
 /// Raises the soft limit of open files to the hard one and returns it; proxies that are started later have it too.

@@ -42,9 +42,17 @@ impl Times {
         f64::from(self.0.get(at).copied().unwrap_or_default()) / 1e3
     }
 
+    /// The longest, in microseconds.
+    pub(crate) fn longest(&self) -> f64 {
+        f64::from(self.0.iter().copied().max().unwrap_or_default()) / 1e3
+    }
+
+    pub(crate) fn note(&mut self, took: Duration) {
+        self.0.push(u32::try_from(took.as_nanos()).unwrap_or(u32::MAX));
+    }
+
     fn push(&mut self, since: Instant) {
-        self.0
-            .push(u32::try_from(since.elapsed().as_nanos()).unwrap_or(u32::MAX));
+        self.note(since.elapsed());
     }
 }
 
@@ -75,45 +83,33 @@ pub(crate) async fn tunnels(
     gathered(workers).await
 }
 
-/// Opens and closes that many tunnels, as one client after the other.
-pub(crate) async fn open_and_close_from(
+/// Opens and closes tunnels as one client after the other, over the targets in turn.
+pub(crate) async fn tunnels_from(
     sources: &Arc<[Ipv4Addr]>,
-    entry: impl Into<Entry>,
+    entry: Entry,
     targets: &Arc<[Target]>,
-    tunnels: usize,
+    until: Until,
     at_once: usize,
-) -> anyhow::Result<()> {
-    let entry = entry.into();
-    let ends = Ends::new(Until::Count(tunnels));
+) -> anyhow::Result<Times> {
+    let ends = Ends::new(until);
     let mut workers = JoinSet::new();
     for _ in 0..at_once {
-        let (ends, targets, sources) = (ends.clone(), Arc::clone(targets), Arc::clone(sources));
+        let (ends, sources, targets) = (ends.clone(), Arc::clone(sources), Arc::clone(targets));
         workers.spawn(async move {
+            let mut times = Times::default();
             while let Some(turn) = ends.next() {
                 let target = targets.get(turn % targets.len()).context("no targets")?;
                 let source = sources.get(turn % sources.len()).context("no sources")?;
-                let stream = target.open_from(*source, entry).await;
-                drop(stream.with_context(|| format!("tunnel {turn}"))?);
+                let started = Instant::now();
+                let opened = target.open_from(*source, entry).await;
+                let stream = opened.with_context(|| format!("tunnel {turn} from {source}"))?;
+                times.push(started);
+                drop(stream);
             }
-            anyhow::Ok(())
+            anyhow::Ok(times)
         });
     }
-    while let Some(done) = workers.join_next().await {
-        done??;
-    }
-    Ok(())
-}
-
-/// Opens and closes that many tunnels.
-pub(crate) async fn open_and_close(
-    entry: impl Into<Entry>,
-    targets: &Arc<[Target]>,
-    count: usize,
-    at_once: usize,
-) -> anyhow::Result<()> {
-    tunnels(entry.into(), targets, 0, Until::Count(count), at_once)
-        .await
-        .map(drop)
+    gathered(workers).await
 }
 
 /// Opens tunnels that stay open.

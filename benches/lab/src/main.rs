@@ -7,22 +7,21 @@
 mod cast;
 mod client;
 mod dns;
+mod draw;
 mod floor;
+mod group;
 mod hello;
 mod lab;
 mod load;
 mod origin;
 mod peers;
+mod picture;
 mod process;
 mod question;
-mod reload;
 mod report;
-mod rest;
 mod rounds;
 mod sluicegate;
-mod sources;
 mod stream;
-mod turns;
 
 use std::fs;
 use std::path::PathBuf;
@@ -30,7 +29,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use question::{bulk, http, idle, latency, roundtrip, rules, tunnel};
+use question::{bulk, fairness, http, idle, latency, reload, rest, roundtrip, rules, sources, tunnel, tunnels};
 use rounds::Effort;
 use serde_json::json;
 use tokio::signal::unix::{SignalKind, signal};
@@ -66,14 +65,20 @@ enum Question {
     Http(Effort),
     /// What does an idle tunnel cost in memory?
     Idle(idle::Arguments),
-    /// What does the proxy take in memory when it only waits?
-    Rest(rest::Arguments),
-    /// Does a new tunnel wait while a large policy is loaded?
-    Reload(reload::Arguments),
+    /// What do many rules cost, at start and afterwards?
+    Rules(rules::Arguments),
+    /// What does a new tunnel cost while others are open?
+    Tunnels(tunnels::Arguments),
     /// What do many clients cost?
     Sources(sources::Arguments),
-    /// What do many rules cost in memory and at start?
-    Rules(rules::Arguments),
+    /// Does a new tunnel wait while a large policy is loaded?
+    Reload(reload::Arguments),
+    /// Does a ping wait while others stream?
+    Fairness(fairness::Arguments),
+    /// What does the proxy take in memory when it only waits?
+    Rest(rest::Arguments),
+    /// Not a question: draws pictures of the answers.
+    Draw(draw::Arguments),
 }
 
 /// 0: all targets are met; 1: one is missed; 2: it could not be measured.
@@ -82,6 +87,7 @@ fn main() -> ExitCode {
     let done = match &arguments.question {
         // Without a runtime: it would only stand beside.
         Question::Floor(arguments) => floor::run(arguments).map(|()| Vec::new()),
+        Question::Draw(arguments) => draw::run(arguments).map(|()| Vec::new()),
         _ => ask(arguments),
     };
     match done {
@@ -133,10 +139,13 @@ async fn measure(arguments: Arguments) -> anyhow::Result<Vec<String>> {
         Question::Bulk(arguments) => bulk::ask(&binary, arguments).await?,
         Question::Http(effort) => http::ask(&binary, effort).await?,
         Question::Idle(arguments) => idle::ask(&binary, arguments).await?,
-        Question::Rest(arguments) => rest::measure(&binary, &arguments).await?.into(),
-        Question::Reload(arguments) => reload::measure(&binary, &arguments).await?.into(),
-        Question::Sources(arguments) => sources::measure(&binary, &arguments).await?.into(),
+        Question::Draw(_) => anyhow::bail!("drawing asks nothing"),
         Question::Rules(arguments) => rules::ask(&binary, arguments).await?,
+        Question::Tunnels(arguments) => tunnels::ask(&binary, arguments).await?,
+        Question::Sources(arguments) => sources::ask(&binary, arguments).await?,
+        Question::Reload(arguments) => reload::ask(&binary, arguments).await?,
+        Question::Fairness(arguments) => fairness::ask(&binary, arguments).await?,
+        Question::Rest(arguments) => rest::ask(&binary, arguments).await?,
     };
     report::machine_now()?;
     if let Some(path) = arguments.json {

@@ -99,6 +99,22 @@ async fn serve(mut stream: TcpStream) -> anyhow::Result<()> {
             }
             Ok(())
         }
+        Wish::Alone => {
+            let stream = stream.into_std()?;
+            stream.set_nonblocking(false)?;
+            tokio::task::spawn_blocking(move || alone(stream)).await?
+        }
+    }
+}
+
+fn alone(mut stream: std::net::TcpStream) -> anyhow::Result<()> {
+    let mut bytes = [0; hello::LENGTH];
+    loop {
+        let read = std::io::Read::read(&mut stream, &mut bytes)?;
+        let Some(echo) = bytes.get(..read).filter(|echo| !echo.is_empty()) else {
+            return Ok(());
+        };
+        std::io::Write::write_all(&mut stream, echo)?;
     }
 }
 

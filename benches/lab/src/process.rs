@@ -47,6 +47,10 @@ impl Process {
         Ok(Self { name, child })
     }
 
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Takes what the process says on its standard error.
     pub(crate) fn take_stderr(&mut self) -> anyhow::Result<std::process::ChildStderr> {
         self.child.stderr.take().context("standard error was not piped")

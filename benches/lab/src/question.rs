@@ -3,12 +3,18 @@
 //! Called by main.
 
 pub(crate) mod bulk;
+pub(crate) mod fairness;
+mod growth;
 pub(crate) mod http;
 pub(crate) mod idle;
 pub(crate) mod latency;
+pub(crate) mod reload;
+pub(crate) mod rest;
 pub(crate) mod roundtrip;
 pub(crate) mod rules;
+pub(crate) mod sources;
 pub(crate) mod tunnel;
+pub(crate) mod tunnels;
 
 use serde_json::{Value, json};
 
@@ -34,13 +40,6 @@ pub(crate) struct Columns {
     pub(crate) latency: bool,
     /// What ours may cost, as a multiple of the floor.
     pub(crate) at_most: Option<f64>,
-}
-
-impl From<Vec<String>> for Answer {
-    fn from(missed: Vec<String>) -> Self {
-        let data = Vec::new();
-        Self { data, missed }
-    }
 }
 
 impl Answer {

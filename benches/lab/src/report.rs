@@ -12,14 +12,6 @@ use serde_json::{Value, json};
 pub(crate) struct Series(Vec<f64>);
 
 impl Series {
-    pub(crate) const fn new() -> Self {
-        Self(Vec::new())
-    }
-
-    pub(crate) fn values(&self) -> &[f64] {
-        &self.0
-    }
-
     pub(crate) fn push(&mut self, value: f64) {
         self.0.push(value);
     }
@@ -36,6 +28,11 @@ impl Series {
     /// For whoever draws it.
     pub(crate) fn json(&self) -> Value {
         json!({"median": self.median(), "low": self.lowest(), "high": self.highest(), "all": self.0})
+    }
+
+    /// Divided by the other's of the same round.
+    pub(crate) fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(one, other)| one / other).collect())
     }
 
     pub(crate) fn last(&self) -> Option<f64> {

@@ -72,7 +72,11 @@ impl Axis {
         let mut tick = self.lowest;
         while tick <= self.highest * (1.0 + EPSILON) {
             ticks.push(tick);
-            tick = if self.logarithmic { tick * 10.0 } else { tick + self.step() };
+            tick = if self.logarithmic {
+                tick * 10.0
+            } else {
+                tick + self.step()
+            };
         }
         ticks
     }

@@ -12,13 +12,14 @@ pub(crate) struct Bars {
     pub(crate) title: String,
     /// What the floor costs, in its unit; empty where there is none.
     pub(crate) note: String,
-    pub(crate) bars: Vec<Bar>,
+    /// In the unit of the bars.
+    pub(crate) floor: f64,
+    pub(crate) proxies: Vec<Bar>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Bar {
     pub(crate) name: String,
-    /// A multiple of the floor.
     pub(crate) value: Range,
     pub(crate) ours: bool,
 }
@@ -48,12 +49,16 @@ pub(crate) fn comparison(title: &str, note: &str, panels: &[Bars]) -> String {
 fn draw(svg: &mut Svg, panel: &Bars, x: f64, y: f64) {
     svg.text("strong", Anchor::Start, x, y + 14.0, &panel.title);
     svg.text("note", Anchor::End, x + PANEL, y + 14.0, &panel.note);
-    let values: Vec<_> = panel.bars.iter().map(|bar| bar.value.highest.max(1.0)).collect();
+    let values: Vec<_> = panel
+        .proxies
+        .iter()
+        .map(|bar| bar.value.highest.max(panel.floor))
+        .collect();
     let zero = x + NAMES;
     let axis = Axis::linear(&values, zero, x + PANEL - VALUES);
     let top = y + PANEL_HEAD;
     let mut at = top;
-    for bar in &panel.bars {
+    for bar in &panel.proxies {
         let class = if bar.ours { "ours" } else { "peer" };
         let weight = if bar.ours { "strong" } else { "name" };
         let middle = at + BAR / 2.0;
@@ -69,12 +74,13 @@ fn draw(svg: &mut Svg, panel: &Bars, x: f64, y: f64) {
         at += BAR;
     }
     svg.line("axis", (zero, top - 2.0), (zero, at + 2.0));
-    svg.line("floor", (axis.at(1.0), top - 2.0), (axis.at(1.0), at + 2.0));
+    let floor = axis.at(panel.floor);
+    svg.line("floor", (floor, top - 2.0), (floor, at + 2.0));
 }
 
 fn height(panel: &Bars) -> f64 {
     let mut height = PANEL_HEAD + PANEL_FOOT;
-    for _ in &panel.bars {
+    for _ in &panel.proxies {
         height += BAR;
     }
     height

@@ -14,7 +14,7 @@ pub(crate) struct Curves {
     pub(crate) across: String,
     /// The unit of the values.
     pub(crate) up: String,
-    pub(crate) curves: Vec<Curve>,
+    pub(crate) lines: Vec<Curve>,
 }
 
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(crate) fn growth(title: &str, note: &str, panels: &[Curves]) -> String {
 }
 
 fn draw(svg: &mut Svg, panel: &Curves, x: f64, y: f64) {
-    let points: Vec<_> = panel.curves.iter().flat_map(|curve| &curve.points).collect();
+    let points: Vec<_> = panel.lines.iter().flat_map(|curve| &curve.points).collect();
     let mut counts: Vec<_> = points.iter().map(|point| point.count).collect();
     counts.sort_by(f64::total_cmp);
     counts.dedup();
@@ -84,10 +84,16 @@ fn draw(svg: &mut Svg, panel: &Curves, x: f64, y: f64) {
         svg.line("axis", (at, bottom), (at, bottom + 4.0));
         svg.text("note", Anchor::Middle, at, bottom + 17.0, &number(count));
     }
-    svg.text("note", Anchor::Middle, f64::midpoint(left, right), bottom + 34.0, &panel.across);
+    svg.text(
+        "note",
+        Anchor::Middle,
+        f64::midpoint(left, right),
+        bottom + 34.0,
+        &panel.across,
+    );
 
     let mut labels = Vec::new();
-    for (turn, curve) in panel.curves.iter().enumerate() {
+    for (turn, curve) in panel.lines.iter().enumerate() {
         let class = format!("c{}", turn % HUES);
         let mut path = Vec::new();
         for point in &curve.points {
@@ -148,12 +154,20 @@ mod tests {
 
     #[test]
     fn labels_never_cover_each_other() {
-        let labels = vec![(50.0, String::new(), 1), (49.0, String::new(), 2), (99.0, String::new(), 3), (98.0, String::new(), 4)];
+        let labels = vec![
+            (50.0, String::new(), 1),
+            (49.0, String::new(), 2),
+            (99.0, String::new(), 3),
+            (98.0, String::new(), 4),
+        ];
         let placed = apart(labels, 0.0, 100.0);
         let heights: Vec<_> = placed.iter().map(|(height, _)| *height).collect();
         for pair in heights.windows(2) {
             assert!(pair[1] - pair[0] >= LABEL - 1e-9, "{heights:?}");
         }
-        assert!(heights.iter().all(|height| (0.0..=100.0).contains(height)), "{heights:?}");
+        assert!(
+            heights.iter().all(|height| (0.0..=100.0).contains(height)),
+            "{heights:?}"
+        );
     }
 }

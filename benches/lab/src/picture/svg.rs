@@ -58,7 +58,9 @@ impl Svg {
     }
 
     pub(super) fn dot(&mut self, class: &str, x: f64, y: f64) {
-        self.push(format_args!("<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"));
+        self.push(format_args!(
+            "<circle class=\"{class}\" cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>"
+        ));
     }
 
     pub(super) fn path(&mut self, class: &str, points: &[(f64, f64)]) {

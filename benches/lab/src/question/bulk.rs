@@ -52,7 +52,7 @@ pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<A
     Ok(answer)
 }
 
-async fn turn(lab: &Lab, contender: &Contender, tunnels: u32, down: bool, mib: u32) -> anyhow::Result<Turn> {
+pub(super) async fn turn(lab: &Lab, contender: &Contender, tunnels: u32, down: bool, mib: u32) -> anyhow::Result<Turn> {
     let length = (u64::from(mib) << 20) / u64::from(tunnels);
     let wish = if down { Wish::Down(length) } else { Wish::Up(length) };
     let targets = lab.targets(NAMES, wish)?;

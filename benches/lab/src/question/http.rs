@@ -42,7 +42,7 @@ pub(crate) async fn ask(binary: &Path, effort: Effort) -> anyhow::Result<Answer>
     Ok(answer)
 }
 
-async fn turn(contender: &Contender, targets: &Arc<[Target]>, until: Until) -> anyhow::Result<Turn> {
+pub(super) async fn turn(contender: &Contender, targets: &Arc<[Target]>, until: Until) -> anyhow::Result<Turn> {
     measured(contender, async {
         let (times, opened) = load::pages(contender.address(), targets, until, CONNECTIONS).await?;
         // A peer that cannot keep a connection pays for each page with a new one.

@@ -44,7 +44,12 @@ pub(crate) async fn ask(binary: &Path, effort: Effort) -> anyhow::Result<Answer>
     Ok(answer)
 }
 
-async fn turn(lab: &Lab, contender: &Contender, targets: &Arc<[Target]>, until: Until) -> anyhow::Result<Turn> {
+pub(super) async fn turn(
+    lab: &Lab,
+    contender: &Contender,
+    targets: &Arc<[Target]>,
+    until: Until,
+) -> anyhow::Result<Turn> {
     let tunnels = load::open(contender.entry, targets, TUNNELS, TUNNELS).await?;
     contender.has_served(tunnels.len());
     // The first bytes of a tunnel are not like those that follow.

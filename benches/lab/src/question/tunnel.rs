@@ -80,10 +80,22 @@ pub(super) async fn turn(
     until: Until,
     at_once: usize,
 ) -> anyhow::Result<Turn> {
+    turn_beside(lab, contender, targets, until, at_once, 0).await
+}
+
+/// While that many others stay open.
+pub(super) async fn turn_beside(
+    lab: &Lab,
+    contender: &Contender,
+    targets: &Arc<[Target]>,
+    until: Until,
+    at_once: usize,
+    others: usize,
+) -> anyhow::Result<Turn> {
     measured(contender, async {
         let first = contender.served();
         let times = load::tunnels(contender.entry, targets, first, until, at_once).await?;
-        lab.origin.wait_open(0).await?;
+        lab.origin.wait_open(others).await?;
         contender.has_served(times.count());
         Ok((units(times.count())?, times))
     })

@@ -1,6 +1,6 @@
 //! Does a new tunnel wait longer while a large policy is loaded again and again, and does its memory come back?
 //! Must open tunnels at a steady pace, well below what the machine can do: a wait is counted from when it was due.
-//! Called as `reload`.
+//! Called as `sluicegate-lab reload`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,15 +9,20 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use clap::Args;
+use serde_json::json;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
-use crate::lab::Lab;
+use super::Answer;
+use super::growth::NOISE;
+use crate::client::{Entry, Target};
+use crate::hello::Wish;
+use crate::lab::{Lab, NAMES};
+use crate::load::Times;
 use crate::report::{Series, fact, mib, row, table};
 use crate::sluicegate::{Sluicegate, policy_file, policy_text, write_settings};
-use crate::turns::NOISE;
 
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Arguments {
     /// Each round is a turn without reloads and one with them.
     #[arg(long, default_value_t = 7)]
@@ -30,6 +35,9 @@ pub(crate) struct Arguments {
     /// Tunnels in one turn.
     #[arg(long, default_value_t = 3000)]
     tunnels: usize,
+    /// Three rounds of a third.
+    #[arg(long)]
+    quick: bool,
 }
 
 /// Turns of one kind, in milliseconds.
@@ -40,8 +48,12 @@ struct Waits {
     longest: Series,
 }
 
-pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn ask(binary: &Path, mut arguments: Arguments) -> anyhow::Result<Answer> {
+    if arguments.quick {
+        (arguments.rounds, arguments.tunnels) = (3, 1000);
+    }
     let lab = Lab::start(arguments.tunnels).await?;
+    let targets = lab.targets(NAMES, Wish::Echo)?;
     let settings = write_settings(&lab, arguments.rules)?;
     let proxy = Sluicegate::start(binary, &settings).await?;
     let policy = Reloads::new(&lab, arguments.rules);
@@ -53,24 +65,24 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Res
 
     let (mut calm, mut busy) = (Waits::default(), Waits::default());
     let mut reloads = Series::default();
-    turn(&lab, &proxy, arguments).await?;
+    turn(&lab, &proxy, &targets, arguments).await?;
     let before = proxy.process.memory()?;
     println!("\nround kind p50_ms p99_ms max_ms reloads");
     for round in 0..arguments.rounds {
         for turn_of_two in 0..2 {
             if (round + turn_of_two) % 2 == 0 {
-                let waits = turn(&lab, &proxy, arguments).await?;
-                println!("{} calm {}", round + 1, calm.note(&waits));
+                let mut waits = turn(&lab, &proxy, &targets, arguments).await?;
+                println!("{} calm {}", round + 1, calm.note(&mut waits));
             } else {
-                let (waits, count) = tokio::try_join!(
+                let (mut waits, count) = tokio::try_join!(
                     async {
-                        let waits = turn(&lab, &proxy, arguments).await;
+                        let waits = turn(&lab, &proxy, &targets, arguments).await;
                         policy.stop();
                         waits
                     },
                     policy.again_and_again(&proxy)
                 )?;
-                println!("{} reloading {} {count}", round + 1, busy.note(&waits));
+                println!("{} reloading {} {count}", round + 1, busy.note(&mut waits));
                 ensure!(count > 0, "nothing was reloaded: make the turn longer");
                 reloads.push(f64::from(count));
             }
@@ -121,39 +133,47 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Res
             mib(after.resident)
         ));
     }
-    Ok(missed)
+    let told =
+        |waits: &Waits| json!({"p50": waits.median.json(), "p99": waits.p99.json(), "max": waits.longest.json()});
+    let data = json!({
+        "label": "new tunnels while a policy is loaded again and again",
+        "unit": "ms",
+        "calm": told(&calm),
+        "reloading": told(&busy),
+        "reloads": reloads.json(),
+        "memory": {"before": mib(before.resident), "after": mib(after.resident), "peak": mib(after.peak)},
+    });
+    Ok(Answer {
+        data: vec![data],
+        missed,
+    })
 }
 
-/// How long each tunnel took from when it was due to its first answer, sorted.
-async fn turn(lab: &Lab, proxy: &Sluicegate, arguments: &Arguments) -> anyhow::Result<Vec<Duration>> {
+/// How long each tunnel took from when it was due to its first answer.
+async fn turn(lab: &Lab, proxy: &Sluicegate, targets: &Arc<[Target]>, arguments: Arguments) -> anyhow::Result<Times> {
     let mut due = interval(Duration::from_secs(1) / arguments.pace);
     due.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut opened = JoinSet::new();
     for number in 0..arguments.tunnels {
-        let (targets, address) = (Arc::clone(&lab.targets), proxy.proxy);
+        let (targets, entry) = (Arc::clone(targets), Entry::Connect(proxy.proxy));
         let due = due.tick().await;
         opened.spawn(async move {
             let target = targets.get(number % targets.len()).context("no targets")?;
-            target.open(address).await?;
+            target.open(entry).await?;
             anyhow::Ok(due.elapsed())
         });
     }
-    let mut waits = Vec::with_capacity(arguments.tunnels);
+    let mut waits = Times::default();
     while let Some(waited) = opened.join_next().await {
-        waits.push(waited??);
+        waits.note(waited??);
     }
     lab.origin.wait_open(0).await?;
-    waits.sort_unstable();
     Ok(waits)
 }
 
 impl Waits {
-    fn note(&mut self, sorted: &[Duration]) -> String {
-        let at = |share: usize| {
-            let place = (sorted.len() * share / 100).min(sorted.len().saturating_sub(1));
-            sorted.get(place).map_or(f64::NAN, |waited| waited.as_secs_f64() * 1e3)
-        };
-        let (median, p99, longest) = (at(50), at(99), at(100));
+    fn note(&mut self, times: &mut Times) -> String {
+        let [median, p99, longest] = [times.percentile(50), times.percentile(99), times.longest()].map(|us| us / 1e3);
         self.median.push(median);
         self.p99.push(p99);
         self.longest.push(longest);

@@ -1,35 +1,51 @@
 //! What does the proxy take when it only waits, with the preset that every cluster has?
 //! Must count all that is resident, the pages of its own file included; before and after it has worked.
-//! Called as `rest`.
+//! Called as `sluicegate-lab rest`.
 
 use std::path::Path;
 
 use clap::Args;
+use serde_json::json;
 
-use crate::lab::{Lab, ZONE};
-use crate::load::open_and_close;
+use super::Answer;
+use crate::client::Entry;
+use crate::hello::Wish;
+use crate::lab::{Lab, NAMES, ZONE};
+use crate::load::{self, Until};
 use crate::report::{Series, fact, mib, row, table};
 use crate::sluicegate::{Sluicegate, write_settings_for};
 
-#[derive(Debug, Args)]
+#[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Tunnels between the two looks.
     #[arg(long, default_value_t = 5000)]
     tunnels: usize,
+    /// Two rounds.
+    #[arg(long)]
+    quick: bool,
 }
 
-pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Result<Vec<String>> {
+pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<Answer> {
     let lab = Lab::start(AT_ONCE).await?;
+    let targets = lab.targets(NAMES, Wish::Echo)?;
+    let rounds = if arguments.quick { 2 } else { arguments.rounds };
     let settings = write_settings_for(&lab, "rest", &policy(lab.origin.address.port()))?;
-    let [mut before, mut own, mut after] = [const { Series::new() }; 3];
-    for _ in 0..arguments.rounds {
+    let [mut before, mut own, mut after] = [(); 3].map(|()| Series::default());
+    for _ in 0..rounds {
         let proxy = Sluicegate::start(binary, &settings).await?;
         let memory = proxy.process.memory()?;
         before.push(mib(memory.resident));
         own.push(mib(memory.own));
-        open_and_close(proxy.proxy, &lab.targets, arguments.tunnels, AT_ONCE).await?;
+        load::tunnels(
+            Entry::Connect(proxy.proxy),
+            &targets,
+            0,
+            Until::Count(arguments.tunnels),
+            AT_ONCE,
+        )
+        .await?;
         lab.origin.wait_open(0).await?;
         proxy.wait_metric("sluicegate_open_tunnels", "", 0).await?;
         after.push(mib(proxy.process.memory()?.resident));
@@ -46,7 +62,18 @@ pub(crate) async fn measure(binary: &Path, arguments: &Arguments) -> anyhow::Res
     if before.median() > MOST {
         missed.push(format!("{:.1} MiB at rest; at most {MOST}", before.median()));
     }
-    Ok(missed)
+    let data = json!({
+        "label": "memory at rest",
+        "unit": "MiB",
+        "at_most": MOST,
+        "ready": before.json(),
+        "own": own.json(),
+        "after": after.json(),
+    });
+    Ok(Answer {
+        data: vec![data],
+        missed,
+    })
 }
 
 fn policy(origin: u16) -> String {
