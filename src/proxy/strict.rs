@@ -30,8 +30,10 @@ pub(crate) struct Strict {
     /// How many bytes at the front of `buffer` have passed.
     passed: usize,
     phase: Phase,
-    /// A head must be complete by then.
-    deadline: Option<Pin<Box<Sleep>>>,
+    /// When the client has kept silent for the idle time, where a head may begin.
+    idle_until: Option<Instant>,
+    /// Rings when the head or the idle time is over, or before.
+    alarm: Option<Pin<Box<Sleep>>>,
     /// hyper was told to wait for bytes, and must be told of those that come.
     hyper_waits: bool,
     /// The client has finished its side.
@@ -98,7 +100,8 @@ impl Strict {
             buffer,
             passed: 0,
             phase,
-            deadline: Some(Box::pin(sleep_until(connection.head_deadline(Instant::now())))),
+            idle_until: None,
+            alarm: None,
             hyper_waits: false,
             finished: false,
             next_look: None,
@@ -130,19 +133,13 @@ impl Strict {
                 if self.buffer.is_empty() {
                     return;
                 }
-                if since.is_none() {
-                    let now = Instant::now();
-                    *since = Some(now);
-                    self.deadline = Some(Box::pin(sleep_until(self.connection.head_deadline(now))));
-                }
+                let started = *since.get_or_insert_with(Instant::now);
                 match reader.advance(&self.buffer) {
                     Progress::Need(_) => {}
                     Progress::Reject(reject) => self.stop(Stop::Head(reject)),
                     Progress::Value(head) if matches!(head.target, Target::Connect { .. }) => self.stop(Stop::Connect),
                     Progress::Value(head) => {
                         self.passed = head.len;
-                        self.deadline = None;
-                        let started = since.unwrap_or_else(Instant::now);
                         let framing = head.framing;
                         self.findings.found().head = Some((head, started));
                         match framing {
@@ -235,12 +232,11 @@ impl Strict {
             reader: HeadReader::new(self.form),
             since: None,
         };
-        self.deadline = None;
+        self.idle_until = None;
     }
 
     fn stop(&mut self, stop: Stop) {
         self.phase = Phase::Stopped;
-        self.deadline = None;
         self.findings.found().stop.get_or_insert(stop);
     }
 
@@ -249,20 +245,28 @@ impl Strict {
         let Phase::Head { since, .. } = &self.phase else {
             return Poll::Pending;
         };
-        let within = since.is_some();
+        let within = *since;
         let idle = self.connection.proxy.timeouts.idle;
-        if self.deadline.is_none() && !within && !idle.is_zero() {
-            self.deadline = Some(Box::pin(sleep_until(Instant::now() + idle)));
-        }
-        let Some(deadline) = &mut self.deadline else {
-            return Poll::Pending;
+        let due = match within {
+            Some(since) => self.connection.head_deadline(since),
+            None if idle.is_zero() => return Poll::Pending,
+            None => *self.idle_until.get_or_insert_with(|| Instant::now() + idle),
         };
-        ready!(deadline.as_mut().poll(cx));
+        let alarm = self.alarm.get_or_insert_with(|| Box::pin(sleep_until(due)));
+        if alarm.deadline() > due {
+            alarm.as_mut().reset(due);
+        }
+        ready!(alarm.as_mut().poll(cx));
+        while alarm.deadline() < due {
+            // It was set for an earlier request. Most requests come long before it rings, and do not touch it.
+            alarm.as_mut().reset(due);
+            ready!(alarm.as_mut().poll(cx));
+        }
         let late = HeadReject {
             reason: Reason::HeadTimeout,
             detail: "the request head was not complete in time",
         };
-        self.stop(if within { Stop::Head(late) } else { Stop::Idle });
+        self.stop(if within.is_some() { Stop::Head(late) } else { Stop::Idle });
         Poll::Ready(())
     }
 }

@@ -106,7 +106,7 @@ impl Upstreams {
                 idle.swap_remove(index)
             };
             // One that is not done with the last request by now reads no more, or slower than a new one is there.
-            if matches!(timeout(READY, candidate.sender.ready()).await, Ok(Ok(()))) {
+            if candidate.sender.is_ready() || matches!(timeout(READY, candidate.sender.ready()).await, Ok(Ok(()))) {
                 return Some(candidate);
             }
         }

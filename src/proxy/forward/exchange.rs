@@ -39,6 +39,8 @@ pub(crate) struct Exchanges {
     scope: Scope,
     findings: Arc<Findings>,
     upstreams: Upstreams,
+    /// The `Via` of requests that came without one.
+    via: Option<HeaderValue>,
     switched: Mutex<Option<Switched>>,
 }
 
@@ -64,11 +66,13 @@ pub(crate) struct Exchange {
 impl Exchanges {
     pub(crate) fn new(connection: Arc<Connection>, scope: Scope, findings: Arc<Findings>) -> Self {
         let spare = Arc::clone(&connection.proxy.admission.spare);
+        let via = fields::via(None, &connection.proxy.ids.pseudonym);
         Self {
             connection,
             scope,
             findings,
             upstreams: Upstreams::new(spare),
+            via: HeaderValue::try_from(via).ok(),
             switched: Mutex::default(),
         }
     }
@@ -280,9 +284,15 @@ impl Exchanges {
             Port::HTTP => ask.host.to_string(),
             port => format!("{}:{port}", ask.host),
         };
-        let via = fields::via(head.via.as_deref(), &self.connection.proxy.ids.pseudonym);
-        for (name, value) in [(header::HOST, authority), (header::VIA, via)] {
-            if let Ok(value) = HeaderValue::try_from(value) {
+        let via = match head.via.as_deref() {
+            None => self.via.clone(),
+            received => HeaderValue::try_from(fields::via(received, &self.connection.proxy.ids.pseudonym)).ok(),
+        };
+        for (name, value) in [
+            (header::HOST, HeaderValue::try_from(authority).ok()),
+            (header::VIA, via),
+        ] {
+            if let Some(value) = value {
                 parts.headers.insert(name, value);
             }
         }

@@ -44,7 +44,7 @@ fn read_extensions(mut rest: Bytes<'_>) -> Result<Hello, HelloReject> {
     while !rest.0.is_empty() {
         let kind = rest.u16().ok_or(bad_hello(SHORT_EXTENSION))?;
         let data = rest.vector16().ok_or(bad_hello(SHORT_EXTENSION))?;
-        if seen.iter().take(count).any(|other| *other == kind) {
+        if seen.get(..count).is_some_and(|seen| seen.contains(&kind)) {
             return Err(bad_hello("an extension stands there twice"));
         }
         *seen.get_mut(count).ok_or(bad_hello("more than 128 extensions"))? = kind;
