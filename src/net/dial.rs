@@ -7,6 +7,7 @@ mod candidates;
 use std::future::Future;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
@@ -134,15 +135,32 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
             next = Some(start);
         }
         Host::Name(name) => {
-            for family in [Family::V6, Family::V4] {
-                lookups.enter(async move { (family, resolver.lookup(name, family, asker).await) });
+            let mut v6_may_come = false;
+            for (family, remembered) in resolver.remembered(name) {
+                if let Some(answer) = remembered {
+                    candidates.answer(family, answer);
+                } else {
+                    v6_may_come |= family == Family::V6;
+                    lookups.enter(async move { (family, resolver.lookup(name, family, asker).await) });
+                }
+            }
+            if candidates.are_known() {
+                dns_took = start.elapsed();
+                next = Some(if v6_may_come {
+                    start + limits.resolution_delay
+                } else {
+                    start
+                });
             }
         }
     }
+    // Made anew for each wait, and only known to the runtime once there is something to wait for.
+    let mut timer = pin!(sleep_until(deadline));
     loop {
-        let now = Instant::now();
         let may_dial = candidates.are_left() && attempts.running() < MAX_ATTEMPTS;
-        if may_dial && next.is_some_and(|next| next <= now) {
+        let due = next.filter(|_| may_dial);
+        let now = Instant::now();
+        if due.is_some_and(|due| due <= now) {
             let Some(address) = candidates.next() else { continue };
             let attempt = timeout(
                 limits.attempt,
@@ -155,14 +173,18 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
         if lookups.running() + attempts.running() == 0 && !candidates.are_left() {
             return Err(candidates.into_error(host, dns_took));
         }
+        if now >= deadline {
+            if !candidates.are_known() {
+                dns_took = start.elapsed();
+            }
+            return Err(candidates.out_of_time(host, dns_took));
+        }
+        let wake = due.unwrap_or(deadline).min(deadline);
+        if timer.deadline() != wake {
+            timer.set(sleep_until(wake));
+        }
         tokio::select! {
             biased;
-            () = sleep_until(deadline) => {
-                if !candidates.are_known() {
-                    dns_took = start.elapsed();
-                }
-                return Err(candidates.out_of_time(host, dns_took));
-            }
             (family, answer) = lookups.next() => {
                 if !candidates.are_known() {
                     dns_took = start.elapsed();
@@ -184,7 +206,7 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
                     next = Some(Instant::now());
                 }
             },
-            () = sleep_until(next.unwrap_or(deadline)), if may_dial && next.is_some() => {}
+            () = timer.as_mut() => {}
         }
     }
 }

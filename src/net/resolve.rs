@@ -131,17 +131,21 @@ impl<N: Nameservers> Resolver<N> {
         &self.shared.servers
     }
 
+    /// What can be said of a name without asking or waiting; IPv6 first. `None`: it must be looked up.
+    pub fn remembered(&self, name: &HostName) -> [(Family, Option<Result<Answer, ResolveError>>); 2] {
+        let start = Instant::now();
+        let mut state = self.shared.state();
+        [Family::V6, Family::V4].map(|family| (family, state.memory.recall(name, family, start).at_once(start).ok()))
+    }
+
     /// The addresses of one family. A question that nobody has asked yet is charged to the asker.
     pub async fn lookup(&self, name: &HostName, family: Family, asker: IpAddr) -> Result<Answer, ResolveError> {
         let start = Instant::now();
         let (flight, expired) = {
             let mut state = self.shared.state();
-            match state.memory.recall(name, family, start) {
-                Recalled::Known(outcome) => return outcome.map(|found| found.answer(true, false, start)),
-                Recalled::Expired(found) => (self.join(&mut state, name, family, asker), Some(found)),
-                Recalled::Failing(Some(found), _) => return Ok(found.answer(true, true, start)),
-                Recalled::Failing(None, error) => return Err(error),
-                Recalled::Unknown => (self.join(&mut state, name, family, asker), None),
+            match state.memory.recall(name, family, start).at_once(start) {
+                Ok(outcome) => return outcome,
+                Err(expired) => (self.join(&mut state, name, family, asker), expired),
             }
         };
         let outcome = match (flight, expired) {
@@ -236,6 +240,19 @@ impl<N> Drop for Aloft<'_, N> {
             if *share.get() == 0 {
                 share.remove();
             }
+        }
+    }
+}
+
+impl Recalled {
+    /// What a lookup ends with at once; otherwise the expired answer that may stand in.
+    fn at_once(self, start: Instant) -> Result<Result<Answer, ResolveError>, Option<Found>> {
+        match self {
+            Self::Known(outcome) => Ok(outcome.map(|found| found.answer(true, false, start))),
+            Self::Failing(Some(found), _) => Ok(Ok(found.answer(true, true, start))),
+            Self::Failing(None, error) => Ok(Err(error)),
+            Self::Expired(found) => Err(Some(found)),
+            Self::Unknown => Err(None),
         }
     }
 }
