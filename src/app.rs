@@ -6,6 +6,7 @@ mod fit;
 mod ports;
 mod shutdown;
 mod upkeep;
+mod workers;
 
 use std::io;
 use std::net::SocketAddr;
@@ -22,11 +23,12 @@ use tokio_util::task::TaskTracker;
 
 pub(crate) use self::fit::unfit;
 use self::ports::WorkloadPorts;
+use self::workers::{Handles, Workers};
 use crate::admin;
 use crate::net::{self, Resolver};
 use crate::policy::render;
 use crate::proxy::Proxy;
-use crate::proxy::accept::{Bound, accept};
+use crate::proxy::accept::{Bound, Door};
 use crate::proxy::session::Front;
 use crate::proxy::tls::Certificates;
 use crate::settings::{self, Settings, UpstreamPort};
@@ -39,8 +41,8 @@ use crate::telemetry::{Metrics, Telemetry};
 #[derive(Debug)]
 pub struct App {
     /// Listeners, sessions, DNS. Apart from `control`, so that a costly scrape or reload does not stall a tunnel.
-    data: Runtime,
-    /// Signals, reload, admin and health.
+    workers: Workers,
+    /// Signals, reload, sweeps, admin and health.
     control: Runtime,
     settings: Settings,
     proxy: Arc<Proxy>,
@@ -87,10 +89,13 @@ impl App {
     /// # Errors
     /// All sockets and certificates that do not work, not only the first.
     pub fn bind(settings: Settings, source: PolicySource, compiled: Compiled) -> Result<Self, Vec<StartError>> {
-        let data = start_runtime("data", runtime::Builder::new_multi_thread().worker_threads(workers()))?;
-        let control = start_runtime("control", runtime::Builder::new_multi_thread().worker_threads(1))?;
+        let no_threads = |cause| vec![StartError::System { what: "threads", cause }];
+        let workers = Workers::start(cpus()).map_err(no_threads)?;
+        let mut control = runtime::Builder::new_multi_thread();
+        let control = control.worker_threads(1).enable_all().thread_name("control");
+        let control = control.build().map_err(no_threads)?;
         let resolver = {
-            let _in = data.enter();
+            let _in = control.enter();
             Resolver::new(&settings.dns).map_err(|error| vec![StartError::Dns(error.to_string())])?
         };
         let now = Timestamp::now();
@@ -118,8 +123,7 @@ impl App {
         let listeners = settings.listeners.iter().map(|listener| listener.bind);
         let binds: Vec<SocketAddr> = listeners.chain([settings.admin, settings.health]).collect();
         for listener in &settings.listeners {
-            let _in = data.enter();
-            match bind_listener(&proxy, listener, &binds) {
+            match bind_listener(&proxy, workers.handles(), listener, &binds) {
                 Ok((socket, address)) => {
                     listening.push(Listening {
                         name: Arc::clone(&listener.name),
@@ -133,7 +137,9 @@ impl App {
         }
         let mut bind_page = |name: &'static str, address: SocketAddr| {
             let _in = control.enter();
-            match net::listen::bind(address, &binds).and_then(|socket| Ok((socket.local_addr()?, socket))) {
+            match net::listen::bind(address, &binds)
+                .and_then(|socket| Ok((socket.local_addr()?, TcpListener::from_std(socket)?)))
+            {
                 Ok((address, socket)) => {
                     listening.push(Listening {
                         name: name.into(),
@@ -160,7 +166,7 @@ impl App {
             .iter()
             .zip(&bound)
             .find(|(listener, _)| is_explicit(&listener.mode));
-        let mut ports = WorkloadPorts::new(Arc::clone(&proxy), data.handle().clone(), fixed.collect(), explicit);
+        let mut ports = WorkloadPorts::new(Arc::clone(&proxy), workers.handles().clone(), fixed.collect(), explicit);
         match ports.open(&proxy.state.policy()) {
             Ok(opened) => listening.extend(opened),
             Err(refused) => problems.push(StartError::Ports(render(&refused, &texts, false))),
@@ -170,7 +176,7 @@ impl App {
         };
         let readiness = admin::Readiness::default();
         Ok(Self {
-            data,
+            workers,
             control,
             settings,
             proxy,
@@ -204,22 +210,23 @@ impl App {
     /// # Errors
     /// Signals cannot be caught.
     pub fn run(self) -> io::Result<()> {
-        let (data, proxy, readiness) = (self.data, self.proxy, self.readiness);
+        let (workers, proxy, readiness) = (self.workers, self.proxy, self.readiness);
         let closed = CancellationToken::new();
         let stop = CancellationToken::new();
         let sessions = self.ports.sessions();
         let clock = proxy.clock.clone();
-        data.spawn(clock.run());
-        data.spawn(upkeep::sweep(Arc::clone(&proxy), self.settings.clone(), stop.clone()));
-        data.spawn(upkeep::refresh_certificates(
+        self.control.spawn(clock.run());
+        self.control
+            .spawn(upkeep::sweep(Arc::clone(&proxy), self.settings.clone(), stop.clone()));
+        self.control.spawn(upkeep::refresh_certificates(
             self.bound
                 .iter()
-                .filter_map(|bound| bound.certificates.clone())
+                .filter_map(|bound| bound.door.certificates.clone())
                 .collect(),
             stop.clone(),
         ));
         for bound in self.bound {
-            data.spawn(accept(Arc::clone(&proxy), bound, sessions.clone(), closed.clone()));
+            workers.handles().accept(&proxy, bound, &sessions, &closed);
         }
         let ended = self.control.block_on(async {
             let mut signals = shutdown::Signals::new()?;
@@ -252,13 +259,15 @@ impl App {
         if !proxy.telemetry.flush(LAST_RECORDS) {
             tracing::warn!("the last records were not written: nobody took them within {LAST_RECORDS:?}");
         }
-        data.shutdown_timeout(LAST_TASKS);
+        workers.shut_down(LAST_TASKS);
+        self.control.shutdown_timeout(LAST_TASKS);
         ended
     }
 }
 
 fn bind_listener(
     proxy: &Arc<Proxy>,
+    workers: &Handles,
     listener: &settings::Listener,
     binds: &[SocketAddr],
 ) -> Result<(Bound, SocketAddr), StartError> {
@@ -276,8 +285,8 @@ fn bind_listener(
     } else {
         net::listen::bind(listener.bind, binds)
     };
-    let socket = socket.and_then(|socket| Ok((socket.local_addr()?, socket)));
-    let (address, socket) = socket.map_err(|cause| StartError::Bind {
+    let socket = socket.and_then(|socket| Ok((socket.local_addr()?, workers.share(&socket)?)));
+    let (address, listeners) = socket.map_err(|cause| StartError::Bind {
         name: name.clone(),
         address: listener.bind,
         cause,
@@ -300,9 +309,11 @@ fn bind_listener(
     });
     Ok((
         Bound {
-            listener: socket,
-            front: arc_swap::ArcSwap::new(front).into(),
-            certificates,
+            listeners,
+            door: Door {
+                front: arc_swap::ArcSwap::new(front).into(),
+                certificates,
+            },
         },
         address,
     ))
@@ -328,13 +339,8 @@ async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: 
     let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
 }
 
-fn start_runtime(name: &'static str, builder: &mut runtime::Builder) -> Result<Runtime, Vec<StartError>> {
-    let built = builder.enable_all().thread_name(name).build();
-    built.map_err(|cause| vec![StartError::System { what: "threads", cause }])
-}
-
 /// One per CPU that the process may use; the standard library reads the cgroup's quota and the affinity mask.
-fn workers() -> usize {
+fn cpus() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 

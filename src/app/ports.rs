@@ -8,16 +8,16 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::Listening;
 use super::fit::{self, Fixed};
+use super::workers::Handles;
 use crate::net;
 use crate::policy::{Policy, Problem};
 use crate::proxy::Proxy;
-use crate::proxy::accept::{Bound, accept};
+use crate::proxy::accept::{Bound, Door};
 use crate::proxy::session::Front;
 use crate::proxy::tls::Certificates;
 use crate::settings::{self, Mode};
@@ -27,7 +27,7 @@ use crate::source::{Adopt, Outcome};
 #[derive(Debug)]
 pub(super) struct WorkloadPorts {
     proxy: Arc<Proxy>,
-    data: Handle,
+    workers: Handles,
     sessions: TaskTracker,
     /// Ports of the settings' own listeners.
     fixed: Fixed,
@@ -49,26 +49,30 @@ struct Open {
 /// What a new policy needs: sockets that are bound, and who has which port.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    bound: Vec<(u16, TcpListener)>,
+    bound: Vec<(u16, Vec<TcpListener>)>,
     wanted: HashMap<u16, Arc<str>>,
 }
 
 impl WorkloadPorts {
     pub(super) fn new(
         proxy: Arc<Proxy>,
-        data: Handle,
+        workers: Handles,
         fixed: Fixed,
         beside: Option<(&settings::Listener, &Bound)>,
     ) -> Self {
         let (ip, mode, certificates) = match beside {
-            Some((listener, bound)) => (listener.bind.ip(), listener.mode.clone(), bound.certificates.clone()),
+            Some((listener, bound)) => (
+                listener.bind.ip(),
+                listener.mode.clone(),
+                bound.door.certificates.clone(),
+            ),
             None => (Ipv4Addr::LOCALHOST.into(), Mode::Explicit { tls: None }, None),
         };
         let open = HashMap::new();
         let waiting = Vec::new();
         Self {
             proxy,
-            data,
+            workers,
             sessions: TaskTracker::new(),
             fixed,
             ip,
@@ -106,7 +110,7 @@ impl WorkloadPorts {
     /// Serves what was opened so far; from here on a commit serves at once.
     pub(super) fn serve(mut self) -> Serving {
         for (bound, closed) in std::mem::take(&mut self.waiting) {
-            self.spawn(bound, closed);
+            self.spawn(bound, &closed);
         }
         Serving(self)
     }
@@ -115,7 +119,6 @@ impl WorkloadPorts {
         let mut problems = fit::taken(policy, &self.fixed);
         let mut wanted = HashMap::new();
         let mut bound = Vec::new();
-        let _in = self.data.enter();
         for workload in policy.workloads() {
             let Some(port) = workload.port else { continue };
             let number = port.value.number();
@@ -123,8 +126,9 @@ impl WorkloadPorts {
             if self.open.contains_key(&number) || self.fixed.contains_key(&number) {
                 continue;
             }
-            match net::listen::bind(SocketAddr::new(self.ip, number), &[]) {
-                Ok(listener) => bound.push((number, listener)),
+            let socket = net::listen::bind(SocketAddr::new(self.ip, number), &[]);
+            match socket.and_then(|socket| self.workers.share(&socket)) {
+                Ok(listeners) => bound.push((number, listeners)),
                 Err(error) => problems.push(fit::port_problem(policy, &workload.name, port, &error.to_string())),
             }
         }
@@ -150,10 +154,11 @@ impl WorkloadPorts {
                 open.front.store(self.front(workload));
             }
         }
-        for (port, listener) in bound {
+        for (port, listeners) in bound {
             let Some(workload) = wanted.get(&port) else { continue };
             let front = Arc::new(ArcSwap::new(self.front(workload)));
-            let closed = CancellationToken::new();
+            // Closed by the policy that drops it, or by the shutdown of the process.
+            let closed = self.proxy.draining.child_token();
             self.open.insert(
                 port,
                 Open {
@@ -163,9 +168,11 @@ impl WorkloadPorts {
             );
             self.waiting.push((
                 Bound {
-                    listener,
-                    front,
-                    certificates: self.certificates.clone(),
+                    listeners,
+                    door: Door {
+                        front,
+                        certificates: self.certificates.clone(),
+                    },
                 },
                 closed,
             ));
@@ -185,27 +192,8 @@ impl WorkloadPorts {
         })
     }
 
-    fn spawn(&self, bound: Bound, closed: CancellationToken) {
-        let task = accept(
-            Arc::clone(&self.proxy),
-            bound,
-            self.sessions.clone(),
-            self.all_closed(closed),
-        );
-        self.data.spawn(task);
-    }
-
-    /// A listener is closed by its own token or by the shutdown of the process.
-    fn all_closed(&self, closed: CancellationToken) -> CancellationToken {
-        let draining = self.proxy.draining.clone();
-        let both = closed.clone();
-        self.data.spawn(async move {
-            tokio::select! {
-                () = draining.cancelled() => both.cancel(),
-                () = both.cancelled() => {}
-            }
-        });
-        closed
+    fn spawn(&self, bound: Bound, closed: &CancellationToken) {
+        self.workers.accept(&self.proxy, bound, &self.sessions, closed);
     }
 }
 
@@ -223,8 +211,8 @@ impl Adopt for Serving {
     fn commit(&mut self, ready: Prepared) {
         self.0.apply(ready);
         for (bound, closed) in std::mem::take(&mut self.0.waiting) {
-            tracing::info!(workload = %bound.front.load().name, "listening on the workload's own port");
-            self.0.spawn(bound, closed);
+            tracing::info!(workload = %bound.door.front.load().name, "listening on the workload's own port");
+            self.0.spawn(bound, &closed);
         }
     }
 

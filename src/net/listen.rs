@@ -3,17 +3,16 @@
 //! Called by the application at start and on reload, for listeners, workload ports, admin and health.
 
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
-use tokio::net::TcpListener;
 
 use super::socket::tune_listener;
 
 /// Binds and listens. Port 0 takes a free one; ask the listener which.
 ///
 /// `[::]` also serves IPv4, unless one of `others` is an IPv4 address with the same port; every other IPv6 address
-/// serves IPv6 only. Must be called inside a tokio runtime.
+/// serves IPv6 only. It does not block, as the runtimes want it.
 pub fn bind(address: SocketAddr, others: &[SocketAddr]) -> io::Result<TcpListener> {
     listen(address, others, false)
 }
@@ -42,7 +41,7 @@ fn listen(address: SocketAddr, others: &[SocketAddr], transparent: bool) -> io::
     tune_listener(&socket)?;
     socket.bind(&SockAddr::from(address))?;
     socket.listen(BACKLOG)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket.into())
 }
 
 fn is_v6_only(address: SocketAddr, others: &[SocketAddr]) -> bool {
@@ -72,18 +71,22 @@ mod tests {
 
     use super::*;
 
+    fn serve(address: SocketAddr, others: &[SocketAddr]) -> tokio::net::TcpListener {
+        tokio::net::TcpListener::from_std(bind(address, others).unwrap()).unwrap()
+    }
+
     #[tokio::test]
     async fn the_v6_wildcard_serves_both_unless_v4_is_taken() {
-        let both = bind("[::]:0".parse().unwrap(), &[]).unwrap();
+        let both = serve("[::]:0".parse().unwrap(), &[]);
         let port = both.local_addr().unwrap().port();
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
         let (_, peer) = both.accept().await.unwrap();
         assert_eq!(peer.ip().to_canonical(), IpAddr::from([127, 0, 0, 1]));
 
         let v4 = bind("0.0.0.0:0".parse().unwrap(), &[]).unwrap().local_addr().unwrap();
-        let v4_listener = bind(v4, &[]).unwrap();
+        let v4_listener = serve(v4, &[]);
         let v6: SocketAddr = format!("[::]:{}", v4.port()).parse().unwrap();
-        let v6_listener = bind(v6, &[v4, v6]).unwrap();
+        let v6_listener = serve(v6, &[v4, v6]);
         TcpStream::connect(("127.0.0.1", v4.port())).await.unwrap();
         TcpStream::connect(("::1", v4.port())).await.unwrap();
         assert!(v4_listener.accept().await.unwrap().1.is_ipv4());
@@ -92,7 +95,7 @@ mod tests {
 
     #[tokio::test]
     async fn clients_inherit_what_their_sockets_need() {
-        let listener = bind("127.0.0.1:0".parse().unwrap(), &[]).unwrap();
+        let listener = serve("127.0.0.1:0".parse().unwrap(), &[]);
         let (_client, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
         let accepted = accepted.unwrap().0;
         let socket = SockRef::from(&accepted);

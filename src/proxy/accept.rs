@@ -1,17 +1,23 @@
 //! Accepting: limits first, then one task per connection, which goes to its listener's front.
 //! Must not read from clients before they are admitted; a full proxy says so at once instead of hanging.
-//! Called by the app, once per bound listener.
+//! Called by the app, once per bound listener and worker.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::BuildHasher;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::pin::pin;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
+use foldhash::fast::RandomState;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Notify, Semaphore};
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -29,15 +35,17 @@ use crate::net::original::{redirected, tproxied};
 use crate::policy::{Reason, Source, Stage};
 use crate::settings::{Limits, Mode, UpstreamPort};
 use crate::telemetry::Limit;
-use crate::telemetry::record::Entry;
+use crate::telemetry::record;
 
 /// Counts client connections against the limits.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limit: usize,
-    all: Arc<Semaphore>,
+    all: AtomicUsize,
     per_source: usize,
-    sources: Mutex<HashMap<IpAddr, usize, foldhash::fast::RandomState>>,
+    /// In shards, so that workers seldom wait for each other.
+    sources: [Mutex<HashMap<IpAddr, usize, RandomState>>; SHARDS],
+    shard: RandomState,
     /// Descriptors beyond the two of each connection, for upstream connections that are kept.
     pub(crate) spare: Arc<Semaphore>,
     /// Refusals that are being told at the same time; beyond it, connections are just closed.
@@ -49,13 +57,19 @@ pub(crate) struct Admission {
 struct Admitted {
     proxy: Arc<Proxy>,
     source: IpAddr,
-    _place: OwnedSemaphorePermit,
 }
 
 /// One bound listener.
 #[derive(Debug)]
 pub(crate) struct Bound {
-    pub(crate) listener: TcpListener,
+    /// The socket, once for each worker.
+    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) door: Door,
+}
+
+/// What a listener's connections come in through, whichever worker takes them.
+#[derive(Clone, Debug)]
+pub(crate) struct Door {
     /// Swapped when a reload gives a workload's port to another workload.
     pub(crate) front: Arc<ArcSwap<Front>>,
     /// Set on `https://` proxies.
@@ -69,10 +83,11 @@ impl Admission {
         let spare = net::descriptors::spare(descriptors, limit).min(Semaphore::MAX_PERMITS);
         Self {
             limit,
-            all: Arc::new(Semaphore::new(limit)),
+            all: AtomicUsize::new(0),
             spare: Arc::new(Semaphore::new(spare)),
             per_source: limits.per_source,
-            sources: Mutex::default(),
+            sources: Default::default(),
+            shard: RandomState::default(),
             farewells: Arc::new(Semaphore::new(FAREWELLS)),
         }
     }
@@ -84,58 +99,84 @@ impl Admission {
 
     fn admit(proxy: &Arc<Proxy>, source: IpAddr) -> Result<Admitted, Limit> {
         let admission = &proxy.admission;
-        let place = Arc::clone(&admission.all)
-            .try_acquire_owned()
-            .map_err(|_| Limit::Connections)?;
-        let mut sources = admission.sources.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |taken| (taken < admission.limit).then_some(taken + 1);
+        if admission.all.fetch_update(Relaxed, Relaxed, place).is_err() {
+            return Err(Limit::Connections);
+        }
+        let mut sources = admission.sources(source);
         let count = sources.entry(source).or_default();
         if *count >= admission.per_source {
+            admission.all.fetch_sub(1, Relaxed);
             return Err(Limit::PerSource);
         }
         *count += 1;
+        drop(sources);
         Ok(Admitted {
             proxy: Arc::clone(proxy),
             source,
-            _place: place,
         })
+    }
+
+    fn sources(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize, RandomState>> {
+        // The remainder is below the length of the array.
+        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 16")]
+        let shard = (self.shard.hash_one(source) % SHARDS as u64) as usize;
+        self.sources[shard].lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        let mut sources = self
-            .proxy
-            .admission
-            .sources
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = sources.get_mut(&self.source) {
-            *count -= 1;
-            if *count == 0 {
-                sources.remove(&self.source);
+        let admission = &self.proxy.admission;
+        if let Entry::Occupied(mut count) = admission.sources(self.source).entry(self.source) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
             }
         }
+        admission.all.fetch_sub(1, Relaxed);
     }
 }
 
-/// Accepts until `closed`. Connections run in `sessions`, which outlives the listener.
-pub(crate) async fn accept(proxy: Arc<Proxy>, bound: Bound, sessions: TaskTracker, closed: CancellationToken) {
-    let Bound {
-        listener,
-        front,
-        certificates,
-    } = bound;
+/// Accepts until `closed`, beside the other workers on the same socket. Connections stay with the worker that took them,
+/// in `sessions`, which outlives the listener.
+pub(crate) async fn accept(
+    proxy: Arc<Proxy>,
+    listener: TcpListener,
+    door: Door,
+    sessions: TaskTracker,
+    closed: CancellationToken,
+) {
+    let Door { front, certificates } = door;
     let mut pause = PAUSE_MIN;
+    let mut turn = 0;
+    let mut closing = pin!(closed.cancelled());
+    // Each worker has its own, so that its connections do not queue for one lock.
+    let drained = proxy.drained.child_token();
     loop {
+        if turn == ACCEPTS_A_TURN {
+            // The other workers get their share of a burst, and what was taken is served first.
+            turn = 0;
+            yield_now().await;
+        }
+        turn += 1;
         let accepted = tokio::select! {
             biased;
-            () = closed.cancelled() => return,
+            () = &mut closing => return,
             accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((stream, peer)) => {
                 pause = PAUSE_MIN;
-                welcome(&proxy, &front.load(), certificates.as_ref(), &sessions, stream, peer);
+                welcome(
+                    &proxy,
+                    &front.load(),
+                    certificates.as_ref(),
+                    &sessions,
+                    &drained,
+                    stream,
+                    peer,
+                );
             }
             Err(error) if is_peer_gone(&error) => {}
             Err(error) => {
@@ -143,7 +184,7 @@ pub(crate) async fn accept(proxy: Arc<Proxy>, bound: Bound, sessions: TaskTracke
                 proxy.telemetry.metrics().limit(Limit::Descriptors);
                 tracing::warn!(listener = %front.load().name, %error, "cannot accept; waiting {pause:?}");
                 tokio::select! {
-                    () = closed.cancelled() => return,
+                    () = &mut closing => return,
                     () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
                 }
             }
@@ -156,6 +197,7 @@ fn welcome(
     front: &Arc<Front>,
     certificates: Option<&Arc<Certificates>>,
     sessions: &TaskTracker,
+    drained: &CancellationToken,
     stream: TcpStream,
     peer: SocketAddr,
 ) {
@@ -178,11 +220,10 @@ fn welcome(
     };
     match admitted {
         Ok(admitted) => {
-            let certificates = certificates.cloned();
+            let (certificates, drained) = (certificates.cloned(), drained.clone());
             sessions.spawn(async move {
                 let _open = connection.front.metrics.connection();
                 let _admitted = admitted;
-                let drained = connection.proxy.drained.clone();
                 // What sets a tunnel up is large; it is boxed, and gone before the tunnel is relayed.
                 let set_up = Box::pin(serve(connection, stream, certificates));
                 if let Some(Some(established)) = drained.run_until_cancelled_owned(set_up).await {
@@ -198,12 +239,12 @@ fn welcome(
 fn refuse(connection: Arc<Connection>, tls: bool, sessions: &TaskTracker, stream: TcpStream, limit: Limit) {
     connection.proxy.telemetry.metrics().limit(limit);
     let entry = match connection.front.mode {
-        Mode::Explicit { .. } => Entry::Connect,
-        Mode::Http { .. } => Entry::Http,
-        Mode::Tls { .. } => Entry::Tls,
-        Mode::Tcp { .. } => Entry::Tcp,
+        Mode::Explicit { .. } => record::Entry::Connect,
+        Mode::Http { .. } => record::Entry::Http,
+        Mode::Tls { .. } => record::Entry::Tls,
+        Mode::Tcp { .. } => record::Entry::Tcp,
     };
-    let speaks_http = !tls && matches!(entry, Entry::Connect | Entry::Http);
+    let speaks_http = !tls && matches!(entry, record::Entry::Connect | record::Entry::Http);
     let farewell = Arc::clone(&connection.proxy.admission.farewells).try_acquire_owned();
     let started = connection.accepted;
     let refusal = Case::open(connection, entry, started).deny(
@@ -266,7 +307,7 @@ async fn serve(
 async fn transparent_http(connection: Arc<Connection>, client: Client, port: Option<Port>) -> Option<Established> {
     let Some(port) = port else {
         let started = connection.accepted;
-        let case = Case::open(connection, Entry::Http, started);
+        let case = Case::open(connection, record::Entry::Http, started);
         let detail = "the connection has no original destination; was it redirected to this listener?".to_owned();
         let refusal = case.deny(Stage::Request, Reason::BadPort, Some(detail));
         client.close_with(&refusal.to_bytes()).await;
@@ -285,7 +326,7 @@ fn upstream_port(port: UpstreamPort, stream: &TcpStream) -> Option<Port> {
 }
 
 fn handshake_failed(connection: &Arc<Connection>, error: &io::Error) {
-    let case = Case::open(Arc::clone(connection), Entry::Connect, connection.accepted);
+    let case = Case::open(Arc::clone(connection), record::Entry::Connect, connection.accepted);
     case.deny(
         Stage::Request,
         Reason::BadHello,
@@ -310,6 +351,9 @@ fn is_peer_gone(error: &io::Error) -> bool {
     )
 }
 
+/// Few, so that connections that come at once are shared out.
+const ACCEPTS_A_TURN: usize = 4;
+const SHARDS: usize = 16;
 const FAREWELLS: usize = 256;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
