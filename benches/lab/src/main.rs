@@ -20,6 +20,7 @@ mod process;
 mod question;
 mod report;
 mod rounds;
+mod sizing;
 mod sluicegate;
 mod stream;
 
@@ -79,6 +80,8 @@ enum Question {
     Rest(rest::Arguments),
     /// Not a question: draws pictures of the answers.
     Draw(draw::Arguments),
+    /// Not a question: what a deployment needs, by the answers.
+    Sizing(sizing::Arguments),
 }
 
 /// 0: all targets are met; 1: one is missed; 2: it could not be measured.
@@ -88,6 +91,7 @@ fn main() -> ExitCode {
         // Without a runtime: it would only stand beside.
         Question::Floor(arguments) => floor::run(arguments).map(|()| Vec::new()),
         Question::Draw(arguments) => draw::run(arguments).map(|()| Vec::new()),
+        Question::Sizing(arguments) => sizing::run(arguments),
         _ => ask(arguments),
     };
     match done {
@@ -139,7 +143,7 @@ async fn measure(arguments: Arguments) -> anyhow::Result<Vec<String>> {
         Question::Bulk(arguments) => bulk::ask(&binary, arguments).await?,
         Question::Http(effort) => http::ask(&binary, effort).await?,
         Question::Idle(arguments) => idle::ask(&binary, arguments).await?,
-        Question::Draw(_) => anyhow::bail!("drawing asks nothing"),
+        Question::Draw(_) | Question::Sizing(_) => anyhow::bail!("this asks nothing"),
         Question::Rules(arguments) => rules::ask(&binary, arguments).await?,
         Question::Tunnels(arguments) => tunnels::ask(&binary, arguments).await?,
         Question::Sources(arguments) => sources::ask(&binary, arguments).await?,

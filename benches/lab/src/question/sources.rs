@@ -96,8 +96,8 @@ impl Shape {
     fn label(self) -> &'static str {
         match self {
             Self::Addresses => "new tunnel, one rule for all",
-            Self::Together => "new tunnel, one rule for all workloads",
-            Self::Apart => "new tunnel, a rule for each workload",
+            Self::Together => "new tunnel, one rule",
+            Self::Apart => "new tunnel, a rule each",
         }
     }
 
