@@ -19,9 +19,7 @@ use super::document::{
 use super::fingerprint::fingerprint;
 use super::presets::{Library, Needs};
 use super::problem::{At, Place, Problems};
-use super::rule::{
-    CollectionRef, Destination, Destinations, Effect, From, Hits, HostMatch, Peer, Peers, Position, Rule,
-};
+use super::rule::{CollectionRef, Destination, Effect, Few, From, Hits, HostMatch, Peer, Peers, Position, Rule};
 use crate::name::HostPattern;
 
 /// What a document comes to.
@@ -141,7 +139,7 @@ impl Compiler<'_, '_> {
             Opens::To(to) => {
                 let name = self.name(notes.name.as_ref(), &to);
                 let at = self.problems.position(entry.at);
-                let to = to.into_iter().map(|to| to.value).collect();
+                let to = to.map(|to| to.value);
                 self.add(rule(Effect::Allow, name, at, from, to, notes, checks));
             }
             Opens::Preset(preset) => {
@@ -161,7 +159,7 @@ impl Compiler<'_, '_> {
         let notes = entry.value.notes.map(|notes| *notes).unwrap_or_default();
         let name = self.name(notes.name.as_ref(), &entry.value.to);
         let at = self.problems.position(entry.at);
-        let to = entry.value.to.into_iter().map(|to| to.value).collect();
+        let to = entry.value.to.map(|to| to.value);
         let checks = Checks::default();
         self.add(rule(Effect::Deny, name, at, from, to, notes, checks));
     }
@@ -257,7 +255,15 @@ impl Compiler<'_, '_> {
     }
 }
 
-fn rule(effect: Effect, name: Text, at: Position, from: From, to: Destinations, notes: Notes, checks: Checks) -> Rule {
+fn rule(
+    effect: Effect,
+    name: Text,
+    at: Position,
+    from: From,
+    to: Few<Destination>,
+    notes: Notes,
+    checks: Checks,
+) -> Rule {
     Rule {
         name,
         effect,

@@ -2,7 +2,7 @@
 //! Must not know serde or YAML; the document has types of its own. Built by the compiler, held by the index.
 //! Called by the gate, the lints, `explain` and the records.
 
-mod destinations;
+mod few;
 pub(super) mod hits;
 mod peers;
 
@@ -15,7 +15,7 @@ use jiff::Timestamp;
 
 use crate::name::{HostPattern, Port};
 
-pub use destinations::Destinations;
+pub use few::Few;
 pub use hits::Hits;
 pub(super) use peers::Listed;
 pub use peers::Peers;
@@ -65,7 +65,7 @@ pub struct Rule {
     /// File and 1-based line of the rule.
     pub at: Position,
     pub from: From,
-    pub to: Destinations,
+    pub to: Few<Destination>,
     /// First moment at which the rule no longer matches.
     pub until: Option<Timestamp>,
     pub owner: Option<Arc<str>>,

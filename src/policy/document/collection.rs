@@ -245,7 +245,7 @@ fn rules(
 
 fn check_allow(opens: &Opens, kind: CollectionKind, problems: &mut Problems<'_>) {
     let (to, key, lists) = match opens {
-        Opens::To(to) => (to.as_slice(), "", &[][..]),
+        Opens::To(to) => (&**to, "", &[][..]),
         Opens::Preset(name) => (&[][..], "preset", std::slice::from_ref(name)),
         Opens::Tags(tags) => (&[][..], "fqdnTags", tags.as_slice()),
     };

@@ -12,7 +12,7 @@ use super::{Accept, Shared, Text, accept, address, syntax};
 use crate::address::translated_net;
 use crate::policy::problem::lint::Bearer;
 use crate::policy::problem::{At, Place, Problems};
-use crate::policy::rule::{Destination, HostMatch, Peer, Scheme, SniCheck};
+use crate::policy::rule::{Destination, Few, HostMatch, Peer, Scheme, SniCheck};
 use crate::policy::yaml::{
     Node, Value,
     typed::{self, Empty, Fields},
@@ -34,7 +34,7 @@ pub struct AllowRule {
 /// What an allow entry opens.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Opens {
-    To(Vec<At<Destination>>),
+    To(Few<At<Destination>>),
     /// A maintained list, such as `aks/core`.
     Preset(At<Text>),
     /// Azure's tags, at least one; each stands for presets.
@@ -44,7 +44,7 @@ pub enum Opens {
 /// One entry of `deny`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DenyRule {
-    pub to: Vec<At<Destination>>,
+    pub to: Few<At<Destination>>,
     pub from: Option<Vec<At<Peer>>>,
     pub notes: Option<Box<Notes>>,
 }
@@ -78,7 +78,7 @@ pub(super) fn read_allow(node: &Node<'_>, shared: &mut Shared, problems: &mut Pr
         let to = to?;
         refuse_unnamed(&to, problems);
         let value = AllowRule {
-            opens: Opens::To(vec![to]),
+            opens: Opens::To(to.into()),
             from: None,
             notes: None,
             checks: None,
@@ -121,7 +121,7 @@ pub(super) fn read_allow(node: &Node<'_>, shared: &mut Shared, problems: &mut Pr
 pub(super) fn read_deny(node: &Node<'_>, shared: &mut Shared, problems: &mut Problems<'_>) -> Option<At<DenyRule>> {
     if let Some(to) = alone(node, Role::Deny, problems) {
         let value = DenyRule {
-            to: vec![to?],
+            to: to?.into(),
             from: None,
             notes: None,
         };
@@ -197,13 +197,10 @@ fn refuse_aimless(node: &Node<'_>, problems: &mut Problems<'_>) {
         .help("add `to: [api.example.com]`");
 }
 
-fn to(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) -> Vec<At<Destination>> {
+fn to(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) -> Few<At<Destination>> {
     let items = typed::list(node, "`to`", Empty::Refused, problems).unwrap_or_default();
-    let mut all = Vec::with_capacity(items.len());
-    for item in items {
-        all.extend(rule_destination(item, role, problems));
-    }
-    all
+    let read = items.iter().filter_map(|item| rule_destination(item, role, problems));
+    read.collect()
 }
 
 fn rule_destination(node: &Node<'_>, role: Role, problems: &mut Problems<'_>) -> Option<At<Destination>> {
