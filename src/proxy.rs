@@ -3,6 +3,8 @@
 //! Called by the app, which binds the listeners and hands them over.
 
 pub(crate) mod accept;
+#[cfg(test)]
+mod allocations;
 mod client;
 mod connect;
 mod explicit;

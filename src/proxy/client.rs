@@ -37,11 +37,12 @@ impl Client {
     /// Writes a last answer and closes so that it arrives: the kernel answers unread input with a reset that destroys
     /// what was written, so a little of it is read and thrown away first.
     pub(crate) async fn close_with(mut self, answer: &[u8]) {
+        // The scratch space stays out of the futures of those that are served: they are moved about.
         let farewell = async {
             self.write_all(answer).await?;
             self.shutdown().await?;
             let mut left = DRAIN_BYTES;
-            let mut scratch = [0; 4096];
+            let mut scratch = vec![0; 4096];
             while left > 0 {
                 match self.read(&mut scratch).await? {
                     0 => break,

@@ -97,7 +97,8 @@ impl Case {
         let tracked = connection.proxy.tracker.register(id, entry, Arc::clone(&connection));
         let policy = connection.proxy.state.policy();
         let record = DecisionRecord {
-            at: Timestamp::now(),
+            // Set when it is written.
+            at: Timestamp::UNIX_EPOCH,
             id,
             generation: policy.generation(),
             listener: Arc::clone(&connection.front.name),
