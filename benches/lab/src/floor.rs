@@ -178,3 +178,63 @@ fn no_delay(socket: BorrowedFd) -> rustix::io::Result<()> {
 const LISTENER: u64 = u64::MAX;
 const EVENTS: usize = 256;
 const BACKLOG: i32 = 4096;
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+    use std::thread;
+
+    use rustix::net::getsockname;
+
+    use super::{Loop, Mode, listener};
+
+    /// More than all buffers on the way hold, and not a multiple of any.
+    const MANY: usize = 20_000_003;
+
+    /// An origin that reads to the end before it answers with as much, behind a floor of that kind.
+    fn floor(mode: Mode) -> SocketAddr {
+        let origin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let to = origin.local_addr().unwrap();
+        thread::spawn(move || {
+            let (mut stream, _) = origin.accept().unwrap();
+            let mut all = Vec::new();
+            stream.read_to_end(&mut all).unwrap();
+            stream.write_all(&all).unwrap();
+        });
+        let listener = listener("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = SocketAddr::try_from(getsockname(&listener).unwrap()).unwrap();
+        thread::spawn(move || Loop::new(listener, mode, to).unwrap().turn());
+        address
+    }
+
+    fn bytes() -> Vec<u8> {
+        (0..MANY)
+            .map(|number| number.to_le_bytes()[0] ^ number.to_le_bytes()[1])
+            .collect()
+    }
+
+    #[test]
+    fn each_direction_ends_by_itself_and_loses_nothing() {
+        let mut client = TcpStream::connect(floor(Mode::Forward)).unwrap();
+        client.write_all(&bytes()).unwrap();
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).unwrap();
+        assert!(back == bytes());
+    }
+
+    #[test]
+    fn a_connect_in_pieces_and_what_follows_it_at_once_arrive() {
+        let mut client = TcpStream::connect(floor(Mode::Connect)).unwrap();
+        client.write_all(b"CONNECT a.example:443 HTTP/1.1\r\n").unwrap();
+        client.write_all(b"\r\nfirst").unwrap();
+        let mut answer = [0; 19];
+        client.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"HTTP/1.1 200 OK\r\n\r\n");
+        client.shutdown(Shutdown::Write).unwrap();
+        let mut back = Vec::new();
+        client.read_to_end(&mut back).unwrap();
+        assert_eq!(back, b"first");
+    }
+}

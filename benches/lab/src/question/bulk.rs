@@ -46,7 +46,7 @@ pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<A
             }
         }
         for contender in &contenders {
-            contender.settle(2).await?;
+            answer.missed.extend(contender.settle(2).await?);
         }
     }
     Ok(answer)

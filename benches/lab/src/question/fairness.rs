@@ -72,7 +72,7 @@ pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<A
     let mut answer = Answer::default();
     answer.waits(&contenders, &waits);
     for contender in &contenders {
-        contender.settle(2).await?;
+        answer.missed.extend(contender.settle(2).await?);
     }
     Ok(answer)
 }

@@ -37,7 +37,7 @@ pub(crate) async fn ask(binary: &Path, effort: Effort) -> anyhow::Result<Answer>
     };
     answer.add(label, columns, &notes);
     for contender in &contenders {
-        contender.settle(1).await?;
+        answer.missed.extend(contender.settle(2).await?);
     }
     Ok(answer)
 }

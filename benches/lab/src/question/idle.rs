@@ -97,8 +97,8 @@ pub(crate) async fn ask(binary: &Path, mut arguments: Arguments) -> anyhow::Resu
                 "burst_before": burst.before,
                 "burst_after": burst.after,
             }));
-            contender.settle(2).await?;
-            fresh.settle(2).await?;
+            answer.missed.extend(contender.settle(2).await?);
+            answer.missed.extend(fresh.settle(2).await?);
             if contender.sluicegate().is_some() {
                 if kept.per_tunnel > MOST_EACH {
                     let each = kept.per_tunnel;

@@ -51,7 +51,7 @@ pub(crate) async fn ask(binary: &Path, effort: Effort) -> anyhow::Result<Answer>
         answer.latency(label, direct, &all);
     }
     for contender in &contenders {
-        contender.settle(2).await?;
+        answer.missed.extend(contender.settle(2).await?);
     }
     Ok(answer)
 }

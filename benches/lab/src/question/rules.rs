@@ -95,10 +95,6 @@ impl Unit {
         }
     }
 
-    fn records_each(self) -> usize {
-        if self.kind() == Kind::Web { 1 } else { 2 }
-    }
-
     async fn turn(
         self,
         lab: &Lab,
@@ -134,7 +130,7 @@ impl Answer {
         .await?;
         self.flat(growth, &points(&arguments.counts, notes));
         for contender in &contenders {
-            contender.settle(unit.records_each()).await?;
+            self.missed.extend(contender.settle(2).await?);
         }
         Ok(())
     }

@@ -75,7 +75,7 @@ pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<A
         };
         answer.flat(growth, &points(counts, notes));
         for contender in &contenders {
-            contender.settle(2).await?;
+            answer.missed.extend(contender.settle(2).await?);
         }
     }
     Ok(answer)

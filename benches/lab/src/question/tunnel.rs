@@ -68,7 +68,7 @@ async fn ask(
         answer.add(label, columns, &notes);
     }
     for contender in &contenders {
-        contender.settle(2).await?;
+        answer.missed.extend(contender.settle(2).await?);
     }
     Ok(answer)
 }
@@ -106,4 +106,4 @@ pub(super) fn units(count: usize) -> anyhow::Result<f64> {
     Ok(f64::from(u32::try_from(count)?))
 }
 
-const LEARNING: Duration = Duration::from_secs(15);
+const LEARNING: Duration = Duration::from_secs(30);

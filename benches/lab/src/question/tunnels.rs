@@ -107,7 +107,7 @@ pub(crate) async fn ask(binary: &Path, arguments: Arguments) -> anyhow::Result<A
     drop(open);
     lab.origin.wait_open(0).await?;
     for contender in [none, many] {
-        contender.settle(2).await?;
+        answer.missed.extend(contender.settle(2).await?);
     }
     Ok(answer)
 }
