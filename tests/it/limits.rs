@@ -164,6 +164,37 @@ fn k03_a_stream_one_way_is_not_idle() {
 }
 
 #[test]
+fn k03_each_request_of_a_kept_connection_has_its_own_time() {
+    let request = |world: &World| {
+        let url = world.origins.url("plain.allowed.test", "/head");
+        let host = url.split('/').nth(2).unwrap();
+        format!("GET {url} HTTP/1.1\r\nHost: {host}\r\n\r\n")
+    };
+    // In all it takes longer than it may be idle, but never at once.
+    let world = World::with(|setup, _| setup.set("timeouts.idle", json!("2s")));
+    let mut client = Client::connect(world.proxy.address());
+    for _ in 0..4 {
+        client.send(request(&world));
+        assert_eq!(client.response().status(), 200);
+        std::thread::park_timeout(Duration::from_millis(700));
+    }
+    let idle = Instant::now();
+    assert_eq!(client.read_to_end().1, Ending::Closed);
+    assert!(idle.elapsed() > Duration::from_millis(700), "{:?}", idle.elapsed());
+
+    // The time for a head is not the one for silence before it.
+    let world = World::with(|setup, _| setup.set("timeouts.head", json!("600ms")));
+    let mut client = Client::connect(world.proxy.address());
+    client.send(request(&world));
+    assert_eq!(client.response().status(), 200);
+    client.send("GET http");
+    assert_eq!(
+        client.response().line(),
+        "HTTP/1.1 408 Refused by sluicegate (head_timeout)"
+    );
+}
+
+#[test]
 fn k04_a_slow_reader_holds_the_sender_back() {
     let world = World::start();
     let flood = Origin::start("127.0.0.1:0", |tap| {
