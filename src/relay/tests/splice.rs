@@ -400,6 +400,37 @@ async fn no_descriptor_is_left_behind() {
     drop(pipes);
 }
 
+/// Neither a ping nor bulk allocates anything, copied or spliced, once there are buffers and a pipe.
+#[test]
+fn no_byte_costs_an_allocation() {
+    for pipes in [Arc::new(Pipes::with(0, 1 << 16, 0)), eager(1)] {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let mut tunnel = runtime.block_on(async { join(pair().await, pair().await, &pipes) });
+        let sizes = [buffer::Size::Small, buffer::Size::Middle, buffer::Size::Large];
+        drop(sizes.map(|size| [buffer::borrow(size), buffer::borrow(size)]));
+        let (sent, mut received) = (vec![0; 1 << 20], vec![0; 1 << 20]);
+        let mut use_it = || {
+            runtime.block_on(async {
+                ping(&mut tunnel, 100).await;
+                for _ in 0..8 {
+                    let Tunnel { near, far, .. } = &mut tunnel;
+                    let (sending, receiving) = tokio::join!(near.write_all(&sent), far.read_exact(&mut received));
+                    sending.unwrap();
+                    receiving.unwrap();
+                }
+            });
+        };
+        use_it();
+        let counted = allocation_counter::measure(use_it);
+        // The runtime's own list of those that have yielded, which begins anew with each `block_on`.
+        assert!(counted.count_total <= 1, "{counted:?}");
+        assert_eq!(tunnel.activity.up(), 2 * (400 + (8 << 20)));
+    }
+}
+
 /// The state of a direction grows by nothing for being able to splice.
 #[test]
 fn a_direction_stays_small() {
