@@ -13,6 +13,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use rustix::time::{ClockId, clock_gettime};
 use sluicegate::name::{Host, HostName, Port};
+use sluicegate::policy::rule::Position;
 use sluicegate::policy::{Generation, Reason, Stage};
 use sluicegate::settings::{Log, LogFormat, LoggedDecisions};
 use sluicegate::telemetry::{Colour, DecisionRecord, Entry, Metrics, Shown, Telemetry};
@@ -192,7 +193,10 @@ fn record() -> DecisionRecord {
         stage: Stage::Hello,
         rule: Some("payments".into()),
         needed_by: Vec::new(),
-        rule_at: Some("policy.yaml:12".to_owned()),
+        rule_at: Some(Position {
+            file: "policy.yaml".into(),
+            line: 12,
+        }),
         collection: None,
         address: Some("203.0.113.7".parse().unwrap()),
         refused: Vec::new(),

@@ -65,10 +65,16 @@ impl Telemetry {
     /// The system refuses a thread.
     pub fn new(log: &Log, metrics: Metrics, out: impl Write + Send + 'static, colour: Colour) -> io::Result<Self> {
         let format: writer::Format = match log.format {
-            LogFormat::Json => Box::new(|line, out| match line {
-                Line::Decision(record) => json::line(&**record, out),
-                Line::Tunnel(record) => json::line(&**record, out),
-            }),
+            LogFormat::Json => {
+                let mut clock = json::Clock::default();
+                Box::new(move |line, out| {
+                    match line {
+                        Line::Decision(record) => json::decision(record, &mut clock, out),
+                        Line::Tunnel(record) => json::tunnel(record, &mut clock, out),
+                    }
+                    out.push(b'\n');
+                })
+            }
             LogFormat::Text => Box::new(move |line, out| match line {
                 Line::Decision(record) => text::decision(record, colour, out),
                 Line::Tunnel(record) => text::tunnel(record, colour, out),

@@ -12,6 +12,7 @@ use super::query::{Filter, Pairs, Refused, Subject, Values};
 use super::{Pages, page as pages};
 use crate::policy::Reason;
 use crate::telemetry::DecisionRecord;
+use crate::telemetry::json;
 use crate::telemetry::recent::KEPT;
 
 pub(super) const ABOUT: &str =
@@ -19,7 +20,12 @@ pub(super) const ABOUT: &str =
 
 pub(super) async fn page(Shared(all): Shared<Pages>, pairs: Pairs) -> Response {
     match select(pairs, all.telemetry.recent().newest_first()) {
-        Ok((head, rows)) => pages::rows(&head, "decisions", rows.iter().map(|row| &**row)),
+        Ok((head, rows)) => {
+            let mut clock = json::Clock::default();
+            pages::rows(&head, "decisions", &rows, |row, out| {
+                json::decision(row, &mut clock, out);
+            })
+        }
         Err(refused) => refused.answer(),
     }
 }

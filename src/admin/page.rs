@@ -47,21 +47,22 @@ pub(super) fn wrong_method(method: &Method) -> Response {
     answer
 }
 
-/// One JSON object: the fields of `head`, and last the list `name`, each of its rows on a line of its own, so that
-/// the page reads well and `grep` finds whole rows.
-pub(super) fn rows<'a, R: Serialize + 'a>(
+/// One JSON object: the fields of `head`, and last the list `name`, each of its rows on a line of its own, as `append`
+/// writes it, so that the page reads well and `grep` finds whole rows.
+pub(super) fn rows<R>(
     head: &impl Serialize,
     name: &str,
-    rows: impl Iterator<Item = &'a R>,
+    rows: &[R],
+    mut append: impl FnMut(&R, &mut Vec<u8>),
 ) -> Response {
     let mut body = Vec::new();
     json::append(head, &mut body);
     // `head` is an object with at least one field: open it again.
     body.pop();
     body.extend_from_slice(format!(",\n\"{name}\":[").as_bytes());
-    for (place, row) in rows.enumerate() {
+    for (place, row) in rows.iter().enumerate() {
         body.extend_from_slice(if place == 0 { b"\n" } else { b",\n" });
-        json::append(row, &mut body);
+        append(row, &mut body);
     }
     body.extend_from_slice(b"\n]}\n");
     answer(StatusCode::OK, "application/json", body)

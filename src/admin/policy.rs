@@ -12,7 +12,7 @@ use super::{Pages, page as pages};
 use crate::policy::rule::{CollectionRef, Effect, From, Rule, SniCheck};
 use crate::policy::{Mode, Policy};
 use crate::state::State;
-use crate::telemetry::json::moment;
+use crate::telemetry::json::{self, moment};
 
 pub(super) const ABOUT: &str = "the policy in force and its rules, with hits: ?match=TEXT &offset= &limit=";
 
@@ -46,7 +46,7 @@ fn render(state: &State, values: &Values, now: Timestamp) -> Result<Response, Re
         }
     }
     let head = Head::new(state, &policy, now, matching, offset, shown.len());
-    Ok(pages::rows(&head, "rules", shown.iter()))
+    Ok(pages::rows(&head, "rules", &shown, json::append))
 }
 
 #[derive(Serialize)]

@@ -8,13 +8,13 @@ use serde::Serialize;
 
 use super::query::{Filter, Pairs, Refused, Subject, Values};
 use super::{Pages, page as pages};
-use crate::telemetry::LiveTunnel;
+use crate::telemetry::{LiveTunnel, json};
 
 pub(super) const ABOUT: &str = "open tunnels, youngest first: ?host= &workload= &listener= &source= &limit=";
 
 pub(super) async fn page(Shared(all): Shared<Pages>, pairs: Pairs) -> Response {
     match select(pairs, (all.tunnels)()) {
-        Ok((head, rows)) => pages::rows(&head, "tunnels", rows.iter()),
+        Ok((head, rows)) => pages::rows(&head, "tunnels", &rows, json::append),
         Err(refused) => refused.answer(),
     }
 }

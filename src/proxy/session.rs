@@ -287,7 +287,7 @@ impl Case {
             record.would_deny = decision.would_deny.filter(|_| allowed);
             if let Some(rule) = decision.rule.and_then(|id| self.policy.rule(id)) {
                 record.rule = Some(Arc::clone(&rule.name));
-                record.rule_at = Some(rule.at.to_string());
+                record.rule_at = Some(rule.at.clone());
                 record.collection.clone_from(&rule.collection);
                 // The other rules that a record names did not decide; they only came nearest.
                 if allowed || reason == Reason::DenyRule {

@@ -15,7 +15,8 @@ use crate::policy::rule::CollectionKind;
 
 /// Appends one line.
 pub(super) fn decision(record: &DecisionRecord, out: &mut Vec<u8>) {
-    json::line(&row(record), out);
+    json::append(&row(record), out);
+    out.push(b'\n');
 }
 
 fn row(record: &DecisionRecord) -> Row<'_> {
@@ -104,9 +105,8 @@ fn decided_by(record: &DecisionRecord) -> DecidedBy<'_> {
     };
     let collection = record.collection.as_deref();
     let plain = if record.allowed { "allow" } else { "deny" };
-    let file = record.rule_at.as_deref().and_then(|at| at.rsplit_once(':'));
     DecidedBy {
-        policy: file.map_or("", |(file, _)| file),
+        policy: record.rule_at.as_ref().map_or("", |at| &at.file),
         rule_collection_group: collection.and_then(|it| it.group.as_deref()).unwrap_or_default(),
         rule_collection: collection.map_or(plain, |it| &it.name),
         rule,
@@ -170,7 +170,7 @@ mod tests {
         let deny_rule = DecisionRecord {
             reason: Reason::DenyRule,
             rule: Some("bad".into()),
-            rule_at: Some("C:\\p.yaml:3".to_owned()),
+            rule_at: Some(samples::at("C:\\p.yaml", 3)),
             ..denied()
         };
         let nearest = DecisionRecord {

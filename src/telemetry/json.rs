@@ -3,27 +3,26 @@
 //! Called by the record writer, and by admin for the same objects.
 
 use std::io;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::fmt::temporal::DateTimePrinter;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::ser::Formatter;
 
-use super::record::{DecisionRecord, Shown, TunnelRecord};
-use crate::name::{Host, HostName, Port};
-use crate::policy::Reason;
+use super::record::{DecisionRecord, TunnelRecord};
+use crate::name::HostName;
+
+mod object;
+#[cfg(test)]
+mod oracle;
+
+pub use object::Clock;
+use object::Object;
 
 /// A moment as every record and page shows it: RFC 3339, UTC, milliseconds.
 pub fn moment(at: Timestamp) -> String {
     MOMENT.timestamp_to_string(&at)
-}
-
-/// Appends one line.
-pub(super) fn line(record: &impl Serialize, out: &mut Vec<u8>) {
-    append(record, out);
-    out.push(b'\n');
 }
 
 /// Appends JSON in printable ASCII.
@@ -38,149 +37,103 @@ pub fn append(value: &impl Serialize, out: &mut Vec<u8>) {
     }
 }
 
-/// The keys of a decision record. Absent means: not known, or does not apply. Never null.
-#[derive(Serialize)]
-struct Decision<'a> {
-    r#type: &'static str,
-    time: String,
-    id: String,
-    action: &'static str,
-    reason: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    would_deny: Option<&'static str>,
-    stage: &'static str,
-    generation: u64,
-    listener: &'a str,
-    entry: &'static str,
-    source: String,
-    source_port: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workload: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    own_port: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    port: Option<u16>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    method: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    path: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    seen: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<&'a str>,
-    ech: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    rule_at: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collection: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    collection_group: Option<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    needed_by: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address: Option<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    refused: Vec<String>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    aliases: Vec<&'a str>,
-    stale: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    detail: Option<&'a str>,
-    took_ms: f64,
-}
-
-/// The keys of a tunnel record.
-#[derive(Serialize)]
-struct Tunnel<'a> {
-    r#type: &'static str,
-    time: String,
-    id: String,
-    end: &'static str,
-    generation: u64,
-    listener: &'a str,
-    entry: &'static str,
-    source: String,
-    source_port: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workload: Option<&'a str>,
-    host: String,
-    port: u16,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    sni: Option<&'a str>,
-    address: String,
-    up_bytes: u64,
-    down_bytes: u64,
-    lasted_ms: f64,
-}
-
-impl Serialize for DecisionRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let collection = self.collection.as_deref();
-        Decision {
-            r#type: "decision",
-            time: moment(self.at),
-            id: id(self.id),
-            action: self.action(),
-            reason: self.reason.as_str(),
-            would_deny: self.would_deny.map(Reason::as_str),
-            stage: self.stage.as_str(),
-            generation: self.generation.0,
-            listener: &self.listener,
-            entry: self.entry.as_str(),
-            source: self.source.ip().to_canonical().to_string(),
-            source_port: self.source.port(),
-            workload: self.workload.as_deref(),
-            own_port: self.own_port.then_some(true),
-            host: self.host.as_ref().map(Host::to_string),
-            port: self.port.map(Port::number),
-            method: self.method.as_deref(),
-            path: self.path.as_deref(),
-            seen: self.seen.map(Shown::as_str),
-            sni: self.sni.as_ref().map(HostName::as_str),
-            ech: self.ech,
-            rule: self.rule.as_deref(),
-            rule_at: self.rule_at.as_deref(),
-            collection: collection.map(|collection| &*collection.name),
-            collection_group: collection.and_then(|collection| collection.group.as_deref()),
-            needed_by: self.needed_by.iter().map(AsRef::as_ref).collect(),
-            address: self.address.as_ref().map(IpAddr::to_string),
-            refused: self.refused.iter().map(IpAddr::to_string).collect(),
-            aliases: self.aliases.iter().map(HostName::as_str).collect(),
-            stale: self.stale,
-            detail: self.detail.as_deref(),
-            took_ms: milliseconds(self.took),
-        }
-        .serialize(serializer)
+/// Appends a decision record. A key that is absent means: not known, or does not apply. Never null.
+pub fn decision(record: &DecisionRecord, clock: &mut Clock, out: &mut Vec<u8>) {
+    let mut line = Object::begin(r#""type":"decision""#, out);
+    line.moment(r#","time":"#, record.at, clock);
+    line.id(r#","id":"#, record.id);
+    line.word(r#","action":"#, record.action());
+    line.word(r#","reason":"#, record.reason.as_str());
+    if let Some(reason) = record.would_deny {
+        line.word(r#","would_deny":"#, reason.as_str());
     }
+    line.word(r#","stage":"#, record.stage.as_str());
+    line.number(r#","generation":"#, record.generation.0);
+    line.text(r#","listener":"#, &record.listener);
+    line.word(r#","entry":"#, record.entry.as_str());
+    line.address(r#","source":"#, record.source.ip().to_canonical());
+    line.number(r#","source_port":"#, record.source.port().into());
+    if let Some(workload) = &record.workload {
+        line.text(r#","workload":"#, workload);
+    }
+    if record.own_port {
+        line.flag(r#","own_port":"#, true);
+    }
+    if let Some(host) = &record.host {
+        line.host(r#","host":"#, host);
+    }
+    if let Some(port) = record.port {
+        line.number(r#","port":"#, port.number().into());
+    }
+    if let Some(method) = &record.method {
+        line.text(r#","method":"#, method);
+    }
+    if let Some(path) = &record.path {
+        line.text(r#","path":"#, path);
+    }
+    if let Some(seen) = record.seen {
+        line.word(r#","seen":"#, seen.as_str());
+    }
+    if let Some(sni) = &record.sni {
+        line.name(r#","sni":"#, sni);
+    }
+    line.flag(r#","ech":"#, record.ech);
+    if let Some(rule) = &record.rule {
+        line.text(r#","rule":"#, rule);
+    }
+    if let Some(at) = &record.rule_at {
+        line.position(r#","rule_at":"#, at);
+    }
+    if let Some(collection) = &record.collection {
+        line.text(r#","collection":"#, &collection.name);
+        if let Some(group) = &collection.group {
+            line.text(r#","collection_group":"#, group);
+        }
+    }
+    if !record.needed_by.is_empty() {
+        line.list(r#","needed_by":"#, record.needed_by.iter().map(AsRef::as_ref));
+    }
+    if let Some(address) = record.address {
+        line.address(r#","address":"#, address);
+    }
+    if !record.refused.is_empty() {
+        line.list(r#","refused":"#, record.refused.iter());
+    }
+    if !record.aliases.is_empty() {
+        line.list(r#","aliases":"#, record.aliases.iter().map(HostName::as_str));
+    }
+    line.flag(r#","stale":"#, record.stale);
+    if let Some(detail) = &record.detail {
+        line.text(r#","detail":"#, detail);
+    }
+    line.milliseconds(r#","took_ms":"#, record.took);
+    line.end();
 }
 
-impl Serialize for TunnelRecord {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Tunnel {
-            r#type: "tunnel",
-            time: moment(self.at),
-            id: id(self.id),
-            end: self.end.as_str(),
-            generation: self.generation.0,
-            listener: &self.listener,
-            entry: self.entry.as_str(),
-            source: self.source.ip().to_canonical().to_string(),
-            source_port: self.source.port(),
-            workload: self.workload.as_deref(),
-            host: self.host.to_string(),
-            port: self.port.number(),
-            sni: self.sni.as_ref().map(HostName::as_str),
-            address: self.address.to_string(),
-            up_bytes: self.up,
-            down_bytes: self.down,
-            lasted_ms: milliseconds(self.lasted),
-        }
-        .serialize(serializer)
+/// Appends a tunnel record.
+pub(super) fn tunnel(record: &TunnelRecord, clock: &mut Clock, out: &mut Vec<u8>) {
+    let mut line = Object::begin(r#""type":"tunnel""#, out);
+    line.moment(r#","time":"#, record.at, clock);
+    line.id(r#","id":"#, record.id);
+    line.word(r#","end":"#, record.end.as_str());
+    line.number(r#","generation":"#, record.generation.0);
+    line.text(r#","listener":"#, &record.listener);
+    line.word(r#","entry":"#, record.entry.as_str());
+    line.address(r#","source":"#, record.source.ip().to_canonical());
+    line.number(r#","source_port":"#, record.source.port().into());
+    if let Some(workload) = &record.workload {
+        line.text(r#","workload":"#, workload);
     }
+    line.host(r#","host":"#, &record.host);
+    line.number(r#","port":"#, record.port.number().into());
+    if let Some(sni) = &record.sni {
+        line.name(r#","sni":"#, sni);
+    }
+    line.address(r#","address":"#, record.address);
+    line.number(r#","up_bytes":"#, record.up);
+    line.number(r#","down_bytes":"#, record.down);
+    line.milliseconds(r#","lasted_ms":"#, record.lasted);
+    line.end();
 }
 
 /// The id as records, answers and pages show it.
@@ -204,6 +157,10 @@ impl Formatter for Ascii {
         W: ?Sized + io::Write,
     {
         let plain = |character: char| character.is_ascii() && character != '\x7f';
+        let printable = |byte: u8| byte < 0x7f;
+        if fragment.bytes().fold(true, |all, byte| all & printable(byte)) {
+            return writer.write_all(fragment.as_bytes());
+        }
         let mut rest = fragment;
         while let Some(character) = rest.chars().find(|character| !plain(*character)) {
             let (before, after) = rest.split_once(character).unwrap_or((rest, ""));
@@ -227,18 +184,19 @@ mod tests {
     use serde_json::Value;
 
     use super::*;
-    use crate::policy::Stage;
-    use crate::telemetry::record::{End, Entry};
+    use crate::name::Host;
+    use crate::policy::{Reason, Stage};
+    use crate::telemetry::record::{End, Entry, Shown};
     use crate::telemetry::samples;
 
     #[test]
     fn records_are_what_the_schema_says() {
         let schema = Schema::read();
         for record in decisions() {
-            schema.holds(&as_json(&record));
+            schema.holds(&decision_json(&record));
         }
         for record in tunnels() {
-            schema.holds(&as_json(&record));
+            schema.holds(&tunnel_json(&record));
         }
     }
 
@@ -246,8 +204,8 @@ mod tests {
     fn the_schema_knows_every_key_and_no_other() {
         let schema = Schema::read();
         for (kind, rows) in [
-            ("decision", decisions().iter().map(as_json).collect::<Vec<_>>()),
-            ("tunnel", tunnels().iter().map(as_json).collect()),
+            ("decision", decisions().iter().map(decision_json).collect::<Vec<_>>()),
+            ("tunnel", tunnels().iter().map(tunnel_json).collect()),
         ] {
             let properties = schema.value["$defs"][kind]["properties"].as_object().unwrap();
             let described: BTreeSet<_> = properties.keys().collect();
@@ -280,7 +238,7 @@ mod tests {
             ("source", "10.1.2.300".into()),
             ("took_ms", (-1).into()),
         ] {
-            let mut record = as_json(&samples::denied(1));
+            let mut record = decision_json(&samples::denied(1));
             schema.holds(&record);
             record[key] = value;
             assert!(schema.refuses(&record), "{key}: {record}");
@@ -309,9 +267,10 @@ mod tests {
 
     #[test]
     fn one_line_as_documented() {
-        let mut out = Vec::new();
-        line(&samples::allowed(0x1f), &mut out);
-        line(&samples::closed(0x1f), &mut out);
+        let (mut clock, mut out) = (Clock::default(), Vec::new());
+        decision(&samples::allowed(0x1f), &mut clock, &mut out);
+        out.push(b'\n');
+        tunnel(&samples::closed(0x1f), &mut clock, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             concat!(
@@ -325,7 +284,6 @@ mod tests {
                 r#""generation":7,"listener":"proxy","entry":"connect","source":"10.1.2.3","source_port":5555,"#,
                 r#""workload":"trips","host":"api.example.com","port":443,"sni":"api.example.com","#,
                 r#""address":"203.0.113.7","up_bytes":517,"down_bytes":48213,"lasted_ms":8250.0}"#,
-                "\n",
             )
         );
     }
@@ -337,13 +295,9 @@ mod tests {
             .chain(['\u{202e}', '\u{1f600}'])
             .collect();
         let mut out = Vec::new();
-        line(&raw, &mut out);
+        append(&raw, &mut out);
         let text = String::from_utf8(out).unwrap();
-        assert!(
-            text.trim_end()
-                .bytes()
-                .all(|byte| byte == b' ' || byte.is_ascii_graphic())
-        );
+        assert!(text.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic()));
         assert_eq!(serde_json::from_str::<String>(&text).unwrap(), raw);
     }
 
@@ -378,9 +332,15 @@ mod tests {
         }
     }
 
-    fn as_json(record: &impl Serialize) -> Value {
+    fn decision_json(record: &DecisionRecord) -> Value {
         let mut out = Vec::new();
-        line(record, &mut out);
+        decision(record, &mut Clock::default(), &mut out);
+        serde_json::from_slice(&out).unwrap()
+    }
+
+    fn tunnel_json(record: &TunnelRecord) -> Value {
+        let mut out = Vec::new();
+        tunnel(record, &mut Clock::default(), &mut out);
         serde_json::from_slice(&out).unwrap()
     }
 

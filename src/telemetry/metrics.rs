@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::Duration;
 
 use ::metrics::{Counter, Gauge, Histogram, Label};
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use metrics_exporter_prometheus::{PrometheusHandle, PrometheusRecorder};
 
@@ -34,7 +35,7 @@ pub struct Metrics(Arc<Inner>);
 struct Inner {
     recorder: PrometheusRecorder,
     handle: PrometheusHandle,
-    listeners: RwLock<HashMap<Arc<str>, ListenerMetrics>>,
+    listeners: RwLock<HashMap<Arc<str>, ListenerMetrics, RandomState>>,
     connect: ByLabel<Histogram>,
     dns: ByLabel<Histogram>,
     limits: ByLabel<Counter>,
@@ -65,7 +66,7 @@ struct OfListener {
     down: Counter,
     ends: [OnceLock<Counter>; End::ALL.len()],
     /// By the name of the workload; empty where none names the source.
-    decisions: RwLock<HashMap<Arc<str>, Arc<Decisions>>>,
+    decisions: RwLock<HashMap<Arc<str>, Decisions, RandomState>>,
 }
 
 /// One counter for each action and reason, made when it is first needed: most pairs never are.
@@ -128,52 +129,59 @@ impl Metrics {
 
     /// The handles of a listener, made when its name is first seen.
     pub fn listener(&self, name: &str) -> ListenerMetrics {
+        self.with_listener(name, ListenerMetrics::clone)
+    }
+
+    fn with_listener<R>(&self, name: &str, then: impl FnOnce(&ListenerMetrics) -> R) -> R {
         let listeners = &self.0.listeners;
         if let Some(found) = listeners.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return found.clone();
+            return then(found);
         }
         let mut listeners = listeners.write().unwrap_or_else(PoisonError::into_inner);
         let name: Arc<str> = name.into();
-        listeners
+        let made = listeners
             .entry(Arc::clone(&name))
-            .or_insert_with(|| ListenerMetrics(Arc::new(OfListener::new(&self.0.recorder, name))))
-            .clone()
+            .or_insert_with(|| ListenerMetrics(Arc::new(OfListener::new(&self.0.recorder, name))));
+        then(made)
     }
 
     /// Counts a decision. Called by [`super::Telemetry::decision`], and by nobody else.
     pub(super) fn decision(&self, record: &DecisionRecord) {
-        let listener = self.listener(&record.listener);
-        let decisions = listener.decisions_of(record.workload.as_deref().unwrap_or_default());
-        let (reasons, action) = if record.allowed {
-            (&decisions.allowed, "allow")
-        } else {
-            (&decisions.denied, "deny")
-        };
         let labels = || {
             vec![
-                label("action", action),
+                label("action", record.action()),
                 label("reason", record.reason.as_str()),
                 Label::new("listener", Arc::clone(&record.listener)),
                 Label::new("workload", record.workload.clone().unwrap_or_default()),
             ]
         };
-        reasons.0[record.reason as usize]
-            .get_or_init(|| counter(&self.0.recorder, DECISIONS, labels()))
-            .increment(1);
+        let count = |decisions: &Decisions| {
+            let reasons = if record.allowed {
+                &decisions.allowed
+            } else {
+                &decisions.denied
+            };
+            reasons.0[record.reason as usize]
+                .get_or_init(|| counter(&self.0.recorder, DECISIONS, labels()))
+                .increment(1);
+        };
+        let workload = record.workload.as_deref().unwrap_or_default();
+        self.with_listener(&record.listener, |listener| listener.with_decisions(workload, count));
     }
 
     /// Counts the end of a tunnel. Called by [`super::Telemetry::tunnel`], and by nobody else.
     pub(super) fn tunnel_end(&self, listener: &str, end: End) {
-        let listener = self.listener(listener);
-        let labels = || {
-            vec![
-                label("end", end.as_str()),
-                Label::new("listener", Arc::clone(&listener.0.name)),
-            ]
-        };
-        listener.0.ends[end as usize]
-            .get_or_init(|| counter(&self.0.recorder, TUNNEL_ENDS, labels()))
-            .increment(1);
+        self.with_listener(listener, |listener| {
+            let labels = || {
+                vec![
+                    label("end", end.as_str()),
+                    Label::new("listener", Arc::clone(&listener.0.name)),
+                ]
+            };
+            listener.0.ends[end as usize]
+                .get_or_init(|| counter(&self.0.recorder, TUNNEL_ENDS, labels()))
+                .increment(1);
+        });
     }
 
     /// A record was lost.
@@ -271,13 +279,13 @@ impl ListenerMetrics {
         self.0.down.increment(bytes);
     }
 
-    fn decisions_of(&self, workload: &str) -> Arc<Decisions> {
+    fn with_decisions(&self, workload: &str, then: impl FnOnce(&Decisions)) {
         let decisions = &self.0.decisions;
         if let Some(found) = decisions.read().unwrap_or_else(PoisonError::into_inner).get(workload) {
-            return Arc::clone(found);
+            return then(found);
         }
         let mut decisions = decisions.write().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(decisions.entry(workload.into()).or_default())
+        then(decisions.entry(workload.into()).or_default());
     }
 }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::name::{Host, HostName, Port};
-use crate::policy::rule::CollectionRef;
+use crate::policy::rule::{CollectionRef, Position};
 use crate::policy::{Generation, Reason, Seen, Stage};
 
 /// How a connection reached us, and what it speaks.
@@ -66,9 +66,9 @@ pub struct DecisionRecord {
     /// What reporting alone let through would have been refused for.
     pub would_deny: Option<Reason>,
     pub stage: Stage,
-    /// Name and `file:line` of the deciding rule.
+    /// Name and place of the deciding rule.
     pub rule: Option<Arc<str>>,
-    pub rule_at: Option<String>,
+    pub rule_at: Option<Position>,
     /// The ordered collection that this rule stands in.
     pub collection: Option<Arc<CollectionRef>>,
     /// Presets that need this host, where no rule opens it.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::record::{DecisionRecord, End, Entry, Shown, TunnelRecord};
 use crate::name::{Host, HostName, Port};
-use crate::policy::rule::{CollectionKind, CollectionRef};
+use crate::policy::rule::{CollectionKind, CollectionRef, Position};
 use crate::policy::{Generation, Reason, Stage};
 
 /// A CONNECT that `no_rule` refused.
@@ -47,6 +47,14 @@ pub(crate) fn denied(id: u64) -> DecisionRecord {
     }
 }
 
+/// Where a rule stands.
+pub(crate) fn at(file: &str, line: u32) -> Position {
+    Position {
+        file: file.into(),
+        line,
+    }
+}
+
 /// The collection of a rule.
 pub(crate) fn collection() -> Arc<CollectionRef> {
     Arc::new(CollectionRef {
@@ -66,7 +74,7 @@ pub(crate) fn allowed(id: u64) -> DecisionRecord {
         seen: Some(Shown::Hello),
         sni: Some(HostName::parse(b"api.example.com").unwrap()),
         rule: Some("payments".into()),
-        rule_at: Some("policy.yaml:12".to_owned()),
+        rule_at: Some(at("policy.yaml", 12)),
         address: Some("203.0.113.7".parse().unwrap()),
         aliases: vec![HostName::parse(b"edge.example.net").unwrap()],
         ..denied(id)

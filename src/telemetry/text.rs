@@ -40,7 +40,7 @@ pub(super) fn decision(record: &DecisionRecord, colour: Colour, out: &mut Vec<u8
         (_, None) => {}
     }
     if let Some(at) = &record.rule_at {
-        let _ = write!(line, " ({})", Escaped(at));
+        let _ = write!(line, " ({})", Escaped(&at.to_string()));
     }
     if !record.needed_by.is_empty() {
         let _ = write!(line, " needed by {}", Escaped(&record.needed_by.join(", ")));

@@ -23,7 +23,7 @@ pub(super) enum Line {
 }
 
 /// Appends the bytes of one line, with its line end.
-pub(super) type Format = Box<dyn Fn(&Line, &mut Vec<u8>) + Send>;
+pub(super) type Format = Box<dyn FnMut(&Line, &mut Vec<u8>) + Send>;
 
 struct Shared {
     queue: Mutex<Queue>,
