@@ -9,11 +9,12 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use criterion::measurement::WallTime;
+use criterion::{BatchSize, BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use jiff::Timestamp;
 use sluicegate::name::{Host, HostName, HostPattern, Port};
 use sluicegate::policy::compiled::Parts;
-use sluicegate::policy::rule::{Effect, From, Hits, HostMatch, Position, SniCheck};
+use sluicegate::policy::rule::{CollectionKind, CollectionRef, Effect, From, Hits, HostMatch, Position, SniCheck};
 use sluicegate::policy::{Ask, Destination, Generation, Policy, Rule, Scheme, Seen, Source, gate};
 
 /// A kind of pattern: how the rule of a number is written, a host that it alone covers, and a host that gets as far
@@ -46,32 +47,60 @@ const KINDS: &[Kind] = &[
     },
 ];
 
+type Group<'a> = BenchmarkGroup<'a, WallTime>;
+
 const SIZES: &[usize] = &[10, 1_000, 100_000];
 
 fn decisions(criterion: &mut Criterion) {
     for kind in KINDS {
         let mut group = criterion.benchmark_group(kind.name);
         for size in SIZES {
-            let policy = made(rules(kind, *size));
-            let hit = (kind.hit)(size / 2);
-            for (what, text, expected) in [("hit", hit.as_str(), true), ("miss", kind.miss, false)] {
-                let source = Source::at(IpAddr::from([10, 244, 1, 1]));
-                let name = HostName::parse(text.as_bytes()).expect("a host");
-                let hello = Seen::Hello {
-                    sni: Some(name.clone()),
-                    ech: false,
-                };
-                let ask = Ask::new(Host::Name(name), Port::HTTPS).seeing(hello);
-                let ask = ask.dialling(IpAddr::from([93, 184, 216, 34]));
-                let now = Timestamp::UNIX_EPOCH;
-                assert_eq!(gate(&policy, now, &source, &ask).is_allowed(), expected, "{text}");
-                group.bench_function(BenchmarkId::new(what, size), |bencher| {
-                    bencher.iter(|| gate(black_box(&policy), now, &source, black_box(&ask)));
-                });
-            }
+            ask(&mut group, kind, &made(rules(kind, *size)), *size);
         }
         group.finish();
     }
+}
+
+fn ask(group: &mut Group<'_>, kind: &Kind, policy: &Policy, size: usize) {
+    let hit = (kind.hit)(size / 2);
+    for (what, text, expected) in [("hit", hit.as_str(), true), ("miss", kind.miss, false)] {
+        let source = Source::at(IpAddr::from([10, 244, 1, 1]));
+        let name = HostName::parse(text.as_bytes()).expect("a host");
+        let hello = Seen::Hello {
+            sni: Some(name.clone()),
+            ech: false,
+        };
+        let ask = Ask::new(Host::Name(name), Port::HTTPS).seeing(hello);
+        let ask = ask.dialling(IpAddr::from([93, 184, 216, 34]));
+        let now = Timestamp::UNIX_EPOCH;
+        assert_eq!(gate(policy, now, &source, &ask).is_allowed(), expected, "{text}");
+        group.bench_function(BenchmarkId::new(what, size), |bencher| {
+            bencher.iter(|| gate(black_box(policy), now, &source, black_box(&ask)));
+        });
+    }
+}
+
+/// The rules of `exact` in ten ordered collections: the answer is that of the first one that speaks of the host.
+fn collections(criterion: &mut Criterion) {
+    let Some(kind) = KINDS.first() else { return };
+    let mut group = criterion.benchmark_group("collections");
+    for size in SIZES {
+        let collection = |number: usize| {
+            Arc::new(CollectionRef {
+                name: format!("c{number}").into(),
+                group: None,
+                kind: CollectionKind::Application,
+                priority: 100 + u16::try_from(number).expect("ten of them"),
+            })
+        };
+        let collections: Vec<_> = (0..10).map(collection).collect();
+        let in_order = rules(kind, *size).into_iter().enumerate().map(|(n, rule)| Rule {
+            collection: collections.get(n * 10 / size).cloned(),
+            ..rule
+        });
+        ask(&mut group, kind, &made(in_order.collect()), *size);
+    }
+    group.finish();
 }
 
 /// From compiled rules to a policy that can be asked.
@@ -131,6 +160,6 @@ fn rule(text: &str) -> Rule {
 criterion_group! {
     name = benches;
     config = Criterion::default().measurement_time(Duration::from_secs(2)).warm_up_time(Duration::from_millis(500));
-    targets = decisions, index
+    targets = decisions, collections, index
 }
 criterion_main!(benches);

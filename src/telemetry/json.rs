@@ -40,61 +40,61 @@ pub fn append(value: &impl Serialize, out: &mut Vec<u8>) {
 /// Appends a decision record. A key that is absent means: not known, or does not apply. Never null.
 pub fn decision(record: &DecisionRecord, clock: &mut Clock, out: &mut Vec<u8>) {
     let mut line = Object::begin(r#""type":"decision""#, out);
-    line.moment(r#","time":"#, record.at, clock);
-    line.id(r#","id":"#, record.id);
-    line.word(r#","action":"#, record.action());
-    line.word(r#","reason":"#, record.reason.as_str());
+    line.moment(r#","time":""#, record.at, clock);
+    line.id(r#","id":""#, record.id);
+    line.word(r#","action":""#, record.action());
+    line.word(r#","reason":""#, record.reason.as_str());
     if let Some(reason) = record.would_deny {
-        line.word(r#","would_deny":"#, reason.as_str());
+        line.word(r#","would_deny":""#, reason.as_str());
     }
-    line.word(r#","stage":"#, record.stage.as_str());
+    line.word(r#","stage":""#, record.stage.as_str());
     line.number(r#","generation":"#, record.generation.0);
-    line.text(r#","listener":"#, &record.listener);
-    line.word(r#","entry":"#, record.entry.as_str());
-    line.address(r#","source":"#, record.source.ip().to_canonical());
+    line.text(r#","listener":""#, &record.listener);
+    line.word(r#","entry":""#, record.entry.as_str());
+    line.address(r#","source":""#, record.source.ip().to_canonical());
     line.number(r#","source_port":"#, record.source.port().into());
     if let Some(workload) = &record.workload {
-        line.text(r#","workload":"#, workload);
+        line.text(r#","workload":""#, workload);
     }
     if record.own_port {
         line.flag(r#","own_port":"#, true);
     }
     if let Some(host) = &record.host {
-        line.host(r#","host":"#, host);
+        line.host(r#","host":""#, host);
     }
     if let Some(port) = record.port {
         line.number(r#","port":"#, port.number().into());
     }
     if let Some(method) = &record.method {
-        line.text(r#","method":"#, method);
+        line.text(r#","method":""#, method);
     }
     if let Some(path) = &record.path {
-        line.text(r#","path":"#, path);
+        line.text(r#","path":""#, path);
     }
     if let Some(seen) = record.seen {
-        line.word(r#","seen":"#, seen.as_str());
+        line.word(r#","seen":""#, seen.as_str());
     }
     if let Some(sni) = &record.sni {
-        line.name(r#","sni":"#, sni);
+        line.name(r#","sni":""#, sni);
     }
     line.flag(r#","ech":"#, record.ech);
     if let Some(rule) = &record.rule {
-        line.text(r#","rule":"#, rule);
+        line.text(r#","rule":""#, rule);
     }
     if let Some(at) = &record.rule_at {
-        line.position(r#","rule_at":"#, at);
+        line.position(r#","rule_at":""#, at);
     }
     if let Some(collection) = &record.collection {
-        line.text(r#","collection":"#, &collection.name);
+        line.text(r#","collection":""#, &collection.name);
         if let Some(group) = &collection.group {
-            line.text(r#","collection_group":"#, group);
+            line.text(r#","collection_group":""#, group);
         }
     }
     if !record.needed_by.is_empty() {
         line.list(r#","needed_by":"#, record.needed_by.iter().map(AsRef::as_ref));
     }
     if let Some(address) = record.address {
-        line.address(r#","address":"#, address);
+        line.address(r#","address":""#, address);
     }
     if !record.refused.is_empty() {
         line.list(r#","refused":"#, record.refused.iter());
@@ -104,32 +104,32 @@ pub fn decision(record: &DecisionRecord, clock: &mut Clock, out: &mut Vec<u8>) {
     }
     line.flag(r#","stale":"#, record.stale);
     if let Some(detail) = &record.detail {
-        line.text(r#","detail":"#, detail);
+        line.text(r#","detail":""#, detail);
     }
     line.milliseconds(r#","took_ms":"#, record.took);
     line.end();
 }
 
 /// Appends a tunnel record.
-pub(super) fn tunnel(record: &TunnelRecord, clock: &mut Clock, out: &mut Vec<u8>) {
+pub fn tunnel(record: &TunnelRecord, clock: &mut Clock, out: &mut Vec<u8>) {
     let mut line = Object::begin(r#""type":"tunnel""#, out);
-    line.moment(r#","time":"#, record.at, clock);
-    line.id(r#","id":"#, record.id);
-    line.word(r#","end":"#, record.end.as_str());
+    line.moment(r#","time":""#, record.at, clock);
+    line.id(r#","id":""#, record.id);
+    line.word(r#","end":""#, record.end.as_str());
     line.number(r#","generation":"#, record.generation.0);
-    line.text(r#","listener":"#, &record.listener);
-    line.word(r#","entry":"#, record.entry.as_str());
-    line.address(r#","source":"#, record.source.ip().to_canonical());
+    line.text(r#","listener":""#, &record.listener);
+    line.word(r#","entry":""#, record.entry.as_str());
+    line.address(r#","source":""#, record.source.ip().to_canonical());
     line.number(r#","source_port":"#, record.source.port().into());
     if let Some(workload) = &record.workload {
-        line.text(r#","workload":"#, workload);
+        line.text(r#","workload":""#, workload);
     }
-    line.host(r#","host":"#, &record.host);
+    line.host(r#","host":""#, &record.host);
     line.number(r#","port":"#, record.port.number().into());
     if let Some(sni) = &record.sni {
-        line.name(r#","sni":"#, sni);
+        line.name(r#","sni":""#, sni);
     }
-    line.address(r#","address":"#, record.address);
+    line.address(r#","address":""#, record.address);
     line.number(r#","up_bytes":"#, record.up);
     line.number(r#","down_bytes":"#, record.down);
     line.milliseconds(r#","lasted_ms":"#, record.lasted);

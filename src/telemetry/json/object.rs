@@ -12,7 +12,8 @@ use super::{append, moment};
 use crate::name::{Host, HostName};
 use crate::policy::rule::Position;
 
-/// An object that is being written. Keys are given as they stand in the line, with quotes and colon.
+/// An object that is being written. Keys are given as they stand in the line: with the comma before them, quotes and colon,
+/// and with the opening quote of their value if it has one.
 pub(super) struct Object<'a> {
     out: &'a mut Vec<u8>,
 }
@@ -41,8 +42,10 @@ impl<'a> Object<'a> {
     pub(super) fn text(&mut self, key: &str, text: &str) {
         self.key(key);
         if is_plain(text) {
-            self.quoted(text);
+            self.rest_of(text);
         } else {
+            // It brings its own quotes.
+            self.out.pop();
             append(&text, self.out);
         }
     }
@@ -50,19 +53,19 @@ impl<'a> Object<'a> {
     /// A word of ours, which needs no escape.
     pub(super) fn word(&mut self, key: &str, word: &'static str) {
         self.key(key);
-        self.quoted(word);
+        self.rest_of(word);
     }
 
     /// A name, which needs no escape: none holds more than letters, digits, `-`, `_` and dots.
     pub(super) fn name(&mut self, key: &str, name: &HostName) {
         self.key(key);
-        self.quoted(name.as_str());
+        self.rest_of(name.as_str());
     }
 
     pub(super) fn host(&mut self, key: &str, host: &Host) {
         match host {
             Host::Name(name) => self.name(key, name),
-            Host::Address(IpAddr::V4(address)) => self.address(key, (*address).into()),
+            Host::Address(address @ IpAddr::V4(_)) => self.address(key, *address),
             // In brackets.
             Host::Address(IpAddr::V6(_)) => self.text(key, &host.to_string()),
         }
@@ -70,7 +73,18 @@ impl<'a> Object<'a> {
 
     pub(super) fn address(&mut self, key: &str, address: IpAddr) {
         self.key(key);
-        append(&address, self.out);
+        match address {
+            IpAddr::V4(address) => {
+                let [first, rest @ ..] = address.octets();
+                append(&first, self.out);
+                for octet in rest {
+                    self.out.push(b'.');
+                    append(&octet, self.out);
+                }
+                self.out.push(b'"');
+            }
+            IpAddr::V6(address) => self.rest_of(&address.to_string()),
+        }
     }
 
     pub(super) fn number(&mut self, key: &str, number: u64) {
@@ -86,18 +100,17 @@ impl<'a> Object<'a> {
     /// Sixteen hexadecimal digits.
     pub(super) fn id(&mut self, key: &str, id: u64) {
         self.key(key);
-        let digits = id
-            .to_be_bytes()
-            .map(|byte| [byte >> 4, byte & 15].map(|digit| HEX[usize::from(digit)]));
-        self.out.push(b'"');
-        self.out.extend_from_slice(digits.as_flattened());
-        self.out.push(b'"');
+        let (mut rest, mut digits) = (id, [b'"'; 17]);
+        for digit in digits.iter_mut().take(16).rev() {
+            *digit = HEX[(rest & 15) as usize];
+            rest >>= 4;
+        }
+        self.out.extend_from_slice(&digits);
     }
 
     /// RFC 3339, UTC, milliseconds, as [`moment`] writes it.
     pub(super) fn moment(&mut self, key: &str, at: Timestamp, clock: &mut Clock) {
         self.key(key);
-        self.out.push(b'"');
         clock.write(at, self.out);
         self.out.push(b'"');
     }
@@ -119,7 +132,6 @@ impl<'a> Object<'a> {
     pub(super) fn position(&mut self, key: &str, at: &Position) {
         if is_plain(&at.file) {
             self.key(key);
-            self.out.push(b'"');
             self.out.extend_from_slice(at.file.as_bytes());
             self.out.push(b':');
             append(&at.line, self.out);
@@ -145,8 +157,8 @@ impl<'a> Object<'a> {
         self.out.extend_from_slice(key.as_bytes());
     }
 
-    fn quoted(&mut self, plain: &str) {
-        self.out.push(b'"');
+    /// What follows an opening quote.
+    fn rest_of(&mut self, plain: &str) {
         self.out.extend_from_slice(plain.as_bytes());
         self.out.push(b'"');
     }
@@ -172,7 +184,8 @@ impl Clock {
 
 /// The three digits of a number below 1000.
 fn decimals(number: u32) -> [u8; 3] {
-    [number / 100, number / 10, number].map(|digit| HEX[digit as usize % 10])
+    let digit = |number: u32| HEX[number as usize % 10];
+    [digit(number / 100), digit(number / 10), digit(number)]
 }
 
 /// Whether `serde_json` would write this as it stands, between quotes.
