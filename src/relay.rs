@@ -5,6 +5,7 @@
 pub mod activity;
 mod buffer;
 mod copy;
+mod lane;
 mod pipe;
 
 use std::future::poll_fn;

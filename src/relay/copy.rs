@@ -13,6 +13,7 @@ use tokio::task::yield_now;
 
 use super::Side;
 use super::buffer::{self, Lease, Size};
+use super::lane::Lane;
 use super::pipe::{Pipe, Pipes};
 
 /// The state of one direction.
@@ -25,6 +26,8 @@ pub(super) struct Copy {
     small_reads: u8,
     /// Reads in a row that filled 64 KiB, up to the number from which on it is spliced.
     full_reads: u8,
+    /// Set once it has had more than it may move at once.
+    lane: Option<Box<Lane>>,
     /// The writer may hold bytes back that it took (TLS).
     unflushed: bool,
     shuts_down: bool,
@@ -63,6 +66,7 @@ impl Copy {
             size: Size::Small,
             small_reads: 0,
             full_reads: 0,
+            lane: None,
             unflushed: false,
             shuts_down: true,
             phase: Phase::Moving,
@@ -94,6 +98,7 @@ impl Copy {
             if let Err(failed) = ready!(self.poll_moving(cx, reader, writer, pipes, moved)) {
                 return self.end(Err(failed));
             }
+            self.lane = None;
             self.phase = Phase::Ending;
         }
         if self.phase == Phase::Ending && self.shuts_down {
@@ -106,6 +111,7 @@ impl Copy {
 
     fn end(&mut self, how: Result<(), Failed>) -> Poll<Result<(), Failed>> {
         self.held = Held::Nothing;
+        self.lane = None;
         self.phase = Phase::Done;
         Poll::Ready(how)
     }
@@ -119,16 +125,27 @@ impl Copy {
         pipes: &Pipes,
         moved: &mut dyn FnMut(usize),
     ) -> Poll<Result<(), Failed>> {
-        let mut allowance = YIELD_AFTER;
+        if let Some(lane) = self.lane.as_mut().filter(|lane| lane.waits()) {
+            ready!(lane.poll_turn(cx));
+        }
+        let mut allowance = CHUNK;
         loop {
-            ready!(self.poll_write(cx, writer, pipes, moved)).map_err(|_| Failed::Write)?;
+            let Poll::Ready(written) = self.poll_write(cx, writer, pipes, moved) else {
+                self.leave_lane();
+                return Poll::Pending;
+            };
+            written.map_err(|_| Failed::Write)?;
             if allowance == 0 {
+                let lane = self.lane.get_or_insert_with(|| Box::new(Lane::new()));
+                lane.moved(CHUNK);
+                ready!(lane.poll_turn(cx));
                 // Not woken at once: that would wake another thread as well, only to take this turn over.
                 ready!(pin!(yield_now()).poll(cx));
-                allowance = YIELD_AFTER;
+                allowance = CHUNK;
             }
             let read = self.poll_next(cx, reader, writer, pipes);
             let Poll::Ready(read) = read else {
+                self.leave_lane();
                 if self.unflushed {
                     ready!(Pin::new(writer).poll_flush(cx)).map_err(|_| Failed::Write)?;
                     self.unflushed = false;
@@ -139,6 +156,13 @@ impl Copy {
                 0 => return Poll::Ready(Ok(())),
                 bytes => allowance = allowance.saturating_sub(bytes),
             }
+        }
+    }
+
+    /// Those that wait need not wait for what a socket has not got yet.
+    fn leave_lane(&mut self) {
+        if let Some(lane) = &mut self.lane {
+            lane.leave();
         }
     }
 
@@ -304,7 +328,6 @@ fn is_of_socket(error: &io::Error) -> bool {
     !matches!(errno, Some(Errno::INVAL | Errno::NOSYS | Errno::PERM))
 }
 
-/// Bytes after which a direction lets the other tunnels of its thread run. Moving more in one turn costs more for each
-/// byte, not less (1.4 times as much with 1 MiB and 32 tunnels): the sockets of the others run full or empty meanwhile.
-const YIELD_AFTER: usize = 256 << 10;
+/// Bytes after which a direction lets the others of its thread run: a ping waits for no more than this.
+const CHUNK: usize = 256 << 10;
 const SHRINK_AFTER: u8 = 8;

@@ -219,8 +219,8 @@ const FLAGS: SpliceFlags = SpliceFlags::MOVE.union(SpliceFlags::NONBLOCK);
 const SIZE: usize = 256 << 10;
 /// A pipe holds one piece of a packet per page, however small that is: fewer pages would not carry enough.
 const SMALLEST: usize = 64 << 10;
-/// About 1 MiB, where they fill ever larger buffers.
-const PROMOTE_AFTER: u8 = 5;
+/// About 600 KiB, where they fill ever larger buffers.
+const PROMOTE_AFTER: u8 = 3;
 
 #[cfg(test)]
 mod tests {

@@ -12,6 +12,7 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::task::Context;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio_test::task::Spawn;
 use tokio_test::{assert_pending, assert_ready_eq};
 
 use super::*;
@@ -183,12 +184,22 @@ struct Endless {
     fails_to_write_after: Option<usize>,
     fails_to_shut_down: bool,
     ends_after: Option<usize>,
+    /// Bytes until nothing can be read or written for now.
+    stuck_after: Option<usize>,
     was_shut_down: bool,
+}
+
+impl Endless {
+    fn is_stuck(&mut self, bytes: usize) -> bool {
+        let stuck = self.stuck_after == Some(0);
+        self.stuck_after = self.stuck_after.map(|left| left.saturating_sub(bytes));
+        stuck
+    }
 }
 
 impl AsyncRead for Endless {
     fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.silent {
+        if self.silent || self.is_stuck(0) {
             return Poll::Pending;
         }
         self.asked.push(buffer.remaining());
@@ -201,12 +212,16 @@ impl AsyncRead for Endless {
         };
         buffer.initialize_unfilled_to(length);
         buffer.advance(length);
+        self.is_stuck(length);
         Poll::Ready(Ok(()))
     }
 }
 
 impl AsyncWrite for Endless {
     fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_stuck(bytes.len()) {
+            return Poll::Pending;
+        }
         match &mut self.fails_to_write_after {
             None => Poll::Ready(Ok(bytes.len())),
             Some(0) => Poll::Ready(Err(io::ErrorKind::ConnectionReset.into())),
@@ -252,6 +267,80 @@ fn a_busy_tunnel_lets_others_run() {
             "{}",
             activity.up()
         );
+    }
+}
+
+/// All may move a little at once; of those that could go on without end, one of a thread does, for a bounded time.
+#[test]
+fn streams_take_turns() {
+    let activities = [(); 3].map(|()| Activity::new(&Clock::new()));
+    let mut ends = [(); 3].map(|()| {
+        let silent = Endless {
+            silent: true,
+            ..Endless::default()
+        };
+        (Endless::default(), silent)
+    });
+    let relays = ends.iter_mut().zip(&activities);
+    let relays = relays
+        .map(|((client, upstream), activity)| tokio_test::task::spawn(relay(client, upstream, activity, &NO_PIPES)));
+    let [mut one, mut two, mut three] = relays.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!());
+    for relay in [&mut one, &mut two, &mut three] {
+        assert_pending!(relay.poll());
+    }
+    assert_eq!([&one, &two, &three].map(Spawn::is_woken), [true, false, false]);
+    // Woken for another reason, it still has to wait.
+    let before = activities[1].up();
+    assert_pending!(two.poll());
+    assert_eq!(activities[1].up(), before);
+
+    let started = activities[0].up();
+    while one.is_woken() {
+        assert_pending!(one.poll());
+    }
+    let turn = activities[0].up() - started;
+    assert!((8 << 20..9 << 20).contains(&turn), "{turn}");
+    assert_eq!([&two, &three].map(Spawn::is_woken), [true, false]);
+
+    // Gone before it has taken the turn it was woken for.
+    drop(two);
+    assert!(three.is_woken());
+    assert_pending!(three.poll());
+    assert!(three.is_woken() && !one.is_woken());
+    drop(three);
+    assert!(one.is_woken());
+}
+
+/// Whoever has to wait for a socket does not keep those waiting that need not.
+#[test]
+fn a_stream_that_is_stuck_gives_way() {
+    for stuck in ["reading", "writing"] {
+        let stuck_after = |end| (end == stuck).then_some(1 << 20);
+        let mut ends = [(Some("reading"), Some("writing")), (None, None)].map(|(client, upstream)| {
+            let client = Endless {
+                stuck_after: client.and_then(stuck_after),
+                ..Endless::default()
+            };
+            let upstream = Endless {
+                silent: true,
+                stuck_after: upstream.and_then(stuck_after),
+                ..Endless::default()
+            };
+            (client, upstream, Activity::new(&Clock::new()))
+        });
+        let relays = ends
+            .iter_mut()
+            .map(|(client, upstream, activity)| tokio_test::task::spawn(relay(client, upstream, activity, &NO_PIPES)));
+        let [mut first, mut second] = relays.collect::<Vec<_>>().try_into().unwrap_or_else(|_| panic!());
+        assert_pending!(first.poll());
+        assert_pending!(second.poll());
+        assert!(first.is_woken() && !second.is_woken());
+        while first.is_woken() {
+            assert_pending!(first.poll());
+        }
+        assert!(second.is_woken(), "{stuck}");
+        drop((first, second));
+        assert!((1 << 20..2 << 20).contains(&ends[0].2.up()), "stuck early");
     }
 }
 

@@ -360,7 +360,7 @@ async fn a_ping_beside_32_streams_waits_for_little() {
         let before = moved();
         ping(&mut tunnel, 1).await;
         let waited_for = moved() - before;
-        assert!(waited_for <= 64 << 20, "{} MiB", waited_for >> 20);
+        assert!(waited_for <= 16 << 20, "{} MiB", waited_for >> 20);
     }
     for (_, tasks, end) in streams {
         tasks.iter().for_each(tokio::task::JoinHandle::abort);
@@ -434,7 +434,7 @@ fn no_byte_costs_an_allocation() {
 /// The state of a direction grows by nothing for being able to splice.
 #[test]
 fn a_direction_stays_small() {
-    assert!(size_of::<Copy>() <= 40, "{}", size_of::<Copy>());
+    assert!(size_of::<Copy>() <= 48, "{}", size_of::<Copy>());
     assert_eq!(size_of::<OwnedFd>(), 4);
 }
 
