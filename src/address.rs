@@ -20,7 +20,18 @@ pub enum AddressClass {
 /// Classifies an address. IPv6 forms that carry an IPv4 address are `Never` (mapped, compatible, 6to4, Teredo), but NAT64
 /// (`64:ff9b::/96`) is judged by the address inside.
 pub fn classify(address: IpAddr) -> AddressClass {
-    classify_net(address.into())
+    // How many leading bits they share, which is much cheaper than what `ipnet` does for ranges: every address that is
+    // dialled is compared with the whole table, a few times.
+    match translated(address) {
+        IpAddr::V4(address) => class_of(V4, |range: &Ipv4Net| {
+            let differ = range.addr().to_bits() ^ address.to_bits();
+            differ.leading_zeros() >= u32::from(range.prefix_len())
+        }),
+        IpAddr::V6(address) => class_of(V6, |range: &Ipv6Net| {
+            let differ = range.addr().to_bits() ^ address.to_bits();
+            differ.leading_zeros() >= u32::from(range.prefix_len())
+        }),
+    }
 }
 
 /// Classifies a whole range: special or never only where one single range of that class holds all of it. `0.0.0.0/0` is

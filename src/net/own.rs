@@ -2,7 +2,6 @@
 //! Must not send anything. Addresses come and go, so each question asks the kernel.
 //! Called by the judge of every address that is about to be dialled.
 
-use std::collections::HashSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 use std::sync::Arc;
@@ -12,7 +11,8 @@ use arc_swap::ArcSwap;
 /// The ports that this process listens on.
 #[derive(Debug, Default)]
 pub struct Own {
-    ports: ArcSwap<HashSet<u16>>,
+    /// Ascending.
+    ports: ArcSwap<Vec<u16>>,
 }
 
 impl Own {
@@ -22,13 +22,16 @@ impl Own {
 
     /// Replaces the ports, when listeners come or go.
     pub fn listen_on(&self, ports: impl IntoIterator<Item = u16>) {
-        self.ports.store(Arc::new(ports.into_iter().collect()));
+        let mut ports: Vec<_> = ports.into_iter().collect();
+        ports.sort_unstable();
+        self.ports.store(Arc::new(ports));
     }
 
     /// Whether dialling `address:port` would reach this process. Any address of this host counts, whatever the
     /// listener is bound to.
     pub fn contains(&self, address: IpAddr, port: u16) -> bool {
-        self.ports.load().contains(&port) && is_local(address.to_canonical(), &UdpSocket::bind::<SocketAddr>)
+        self.ports.load().binary_search(&port).is_ok()
+            && is_local(address.to_canonical(), &UdpSocket::bind::<SocketAddr>)
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use foldhash::fast::RandomState;
 use jiff::Timestamp;
 use tokio::task::yield_now;
 use tokio::time::Instant;
@@ -24,7 +25,7 @@ pub(crate) struct Tracker {
 }
 
 /// The sessions hold themselves; here they are only found.
-type Shard = Mutex<HashMap<u64, Weak<Tracked>>>;
+type Shard = Mutex<HashMap<u64, Weak<Tracked>, RandomState>>;
 
 /// One session: a tunnel, or one HTTP exchange. Registered until its last holder drops it.
 #[derive(Debug)]

@@ -39,16 +39,20 @@ pub(super) fn read(message: &[u8]) -> Result<Hello, HelloReject> {
 
 fn read_extensions(mut rest: Bytes<'_>) -> Result<Hello, HelloReject> {
     let mut hello = Hello { sni: None, ech: false };
-    let mut seen = [0_u16; MAX_EXTENSIONS];
     let mut count = 0;
+    let mut seen = Kinds {
+        low: 0,
+        high: [0; MAX_EXTENSIONS],
+        high_count: 0,
+    };
     while !rest.0.is_empty() {
         let kind = rest.u16().ok_or(bad_hello(SHORT_EXTENSION))?;
         let data = rest.vector16().ok_or(bad_hello(SHORT_EXTENSION))?;
-        if seen.get(..count).is_some_and(|seen| seen.contains(&kind)) {
-            return Err(bad_hello("an extension stands there twice"));
-        }
-        *seen.get_mut(count).ok_or(bad_hello("more than 128 extensions"))? = kind;
+        seen.add(kind)?;
         count += 1;
+        if count > MAX_EXTENSIONS {
+            return Err(bad_hello("more than 128 extensions"));
+        }
         match kind {
             SERVER_NAME => hello.sni = Some(read_server_name(data)?),
             ENCRYPTED_CLIENT_HELLO | ENCRYPTED_SERVER_NAME => hello.ech = true,
@@ -56,6 +60,33 @@ fn read_extensions(mut rest: Bytes<'_>) -> Result<Hello, HelloReject> {
         }
     }
     Ok(hello)
+}
+
+/// The kinds of extensions so far: a bit for each of those below 64, which is nearly all that clients send.
+struct Kinds {
+    low: u64,
+    high: [u16; MAX_EXTENSIONS],
+    high_count: usize,
+}
+
+impl Kinds {
+    fn add(&mut self, kind: u16) -> Result<(), HelloReject> {
+        let bit = 1_u64.checked_shl(kind.into());
+        let known = match bit {
+            Some(bit) => self.low & bit != 0,
+            None => self.high.iter().take(self.high_count).any(|known| *known == kind),
+        };
+        if known {
+            return Err(bad_hello("an extension stands there twice"));
+        }
+        if let Some(bit) = bit {
+            self.low |= bit;
+        } else if let Some(place) = self.high.get_mut(self.high_count) {
+            *place = kind;
+            self.high_count += 1;
+        }
+        Ok(())
+    }
 }
 
 /// One list with one entry of type `host_name` (RFC 6066, section 3).
