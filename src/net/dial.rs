@@ -11,7 +11,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use self::candidates::Candidates;
 use super::race::Race;
@@ -145,7 +145,6 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
                 }
             }
             if candidates.are_known() {
-                dns_took = start.elapsed();
                 next = Some(if v6_may_come {
                     start + limits.resolution_delay
                 } else {
@@ -154,18 +153,24 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
             }
         }
     }
+    let mut now = Instant::now();
+    if candidates.are_known() && host.name().is_some() {
+        dns_took = now - start;
+    }
+    // Attempts of which only the end of everything makes an end.
+    let mut unlimited = false;
     // Made anew for each wait, and only known to the runtime once there is something to wait for.
     let mut timer = pin!(sleep_until(deadline));
     loop {
         let may_dial = candidates.are_left() && attempts.running() < MAX_ATTEMPTS;
         let due = next.filter(|_| may_dial);
-        let now = Instant::now();
         if due.is_some_and(|due| due <= now) {
             let Some(address) = candidates.next() else { continue };
-            let attempt = timeout(
-                limits.attempt,
+            let attempt = timeout_at(
+                now + limits.attempt,
                 connector.connect(SocketAddr::new(address, port.number())),
             );
+            unlimited |= now + limits.attempt > deadline;
             attempts.enter(async move { (address, attempt.await.unwrap_or_else(|late| Err(late.into()))) });
             next = Some(now + limits.attempt_delay);
             continue;
@@ -180,6 +185,8 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
             return Err(candidates.out_of_time(host, dns_took));
         }
         let wake = due.unwrap_or(deadline).min(deadline);
+        // Where only attempts are waited for, each of them wakes this by its own end.
+        let needs_timer = due.is_some() || lookups.running() > 0 || unlimited;
         if timer.deadline() != wake {
             timer.set(sleep_until(wake));
         }
@@ -206,8 +213,9 @@ pub async fn dial_through<C: Connect, N: Nameservers>(
                     next = Some(Instant::now());
                 }
             },
-            () = timer.as_mut() => {}
+            () = timer.as_mut(), if needs_timer => {}
         }
+        now = Instant::now();
     }
 }
 

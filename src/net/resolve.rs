@@ -135,7 +135,7 @@ impl<N: Nameservers> Resolver<N> {
     pub fn remembered(&self, name: &HostName) -> [(Family, Option<Result<Answer, ResolveError>>); 2] {
         let start = Instant::now();
         let mut state = self.shared.state();
-        [Family::V6, Family::V4].map(|family| (family, state.memory.recall(name, family, start).at_once(start).ok()))
+        [Family::V6, Family::V4].map(|family| (family, state.memory.recall(name, family, start).at_once().ok()))
     }
 
     /// The addresses of one family. A question that nobody has asked yet is charged to the asker.
@@ -143,7 +143,7 @@ impl<N: Nameservers> Resolver<N> {
         let start = Instant::now();
         let (flight, expired) = {
             let mut state = self.shared.state();
-            match state.memory.recall(name, family, start).at_once(start) {
+            match state.memory.recall(name, family, start).at_once() {
                 Ok(outcome) => return outcome,
                 Err(expired) => (self.join(&mut state, name, family, asker), expired),
             }
@@ -153,20 +153,20 @@ impl<N: Nameservers> Resolver<N> {
             (Ok(flight), Some(found)) if self.shared.servers.are_down() => {
                 match timeout(STALE_AFTER, landing(flight)).await {
                     Ok(outcome) => outcome,
-                    Err(_) => return Ok(found.answer(true, true, start)),
+                    Err(_) => return Ok(found.answer(true, true, start.elapsed())),
                 }
             }
             (Ok(flight), _) => landing(flight).await,
             (Err(error), _) => Err(error),
         };
         match outcome {
-            Ok(found) => Ok(found.answer(false, false, start)),
+            Ok(found) => Ok(found.answer(false, false, start.elapsed())),
             Err(error) if self.is_outage(&error) => self
                 .shared
                 .state()
                 .memory
                 .stale(name, family, Instant::now())
-                .map(|found| found.answer(true, true, start))
+                .map(|found| found.answer(true, true, start.elapsed()))
                 .ok_or(error),
             Err(error) => Err(error),
         }
@@ -246,10 +246,10 @@ impl<N> Drop for Aloft<'_, N> {
 
 impl Recalled {
     /// What a lookup ends with at once; otherwise the expired answer that may stand in.
-    fn at_once(self, start: Instant) -> Result<Result<Answer, ResolveError>, Option<Found>> {
+    fn at_once(self) -> Result<Result<Answer, ResolveError>, Option<Found>> {
         match self {
-            Self::Known(outcome) => Ok(outcome.map(|found| found.answer(true, false, start))),
-            Self::Failing(Some(found), _) => Ok(Ok(found.answer(true, true, start))),
+            Self::Known(outcome) => Ok(outcome.map(|found| found.answer(true, false, Duration::ZERO))),
+            Self::Failing(Some(found), _) => Ok(Ok(found.answer(true, true, Duration::ZERO))),
             Self::Failing(None, error) => Ok(Err(error)),
             Self::Expired(found) => Err(Some(found)),
             Self::Unknown => Err(None),
@@ -258,13 +258,13 @@ impl Recalled {
 }
 
 impl Found {
-    fn answer(self, cached: bool, stale: bool, start: Instant) -> Answer {
+    fn answer(self, cached: bool, stale: bool, took: Duration) -> Answer {
         Answer {
             addresses: self.addresses,
             aliases: self.aliases,
             stale,
             cached,
-            took: start.elapsed(),
+            took,
         }
     }
 }
