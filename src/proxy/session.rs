@@ -3,7 +3,7 @@
 //! Called by the fronts; they differ only in how they arrive at a destination and how they say no.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -55,6 +55,15 @@ pub(crate) struct Case {
     decision: Option<Decision>,
     /// What is known for the record; taken when it is written.
     record: Option<Box<DecisionRecord>>,
+}
+
+/// What the gate has said to an ask, with all that could make it say something else.
+#[derive(Debug)]
+struct Said {
+    policy: Arc<Policy>,
+    at: Timestamp,
+    address: IpAddr,
+    decision: Decision,
 }
 
 /// What a settled, allowed case leaves for the tunnel or the exchange.
@@ -172,9 +181,17 @@ impl Case {
 
     /// Asks the gate, with the policy in force now.
     pub(crate) fn judge(&mut self, ask: Ask) -> Decision {
+        self.judge_unless(ask, None)
+    }
+
+    /// The same, unless the gate has just said it.
+    fn judge_unless(&mut self, ask: Ask, said: Option<Said>) -> Decision {
         self.tracked.ask(ask.clone());
         self.policy = self.connection.proxy.state.policy();
-        let mut decision = gate(&self.policy, Timestamp::now(), &self.connection.source, &ask);
+        let mut decision = match said.filter(|said| said.stands(&self.policy, &ask)) {
+            Some(said) => said.decision,
+            None => gate(&self.policy, Timestamp::now(), &self.connection.source, &ask),
+        };
         if let Host::Address(address) = ask.host
             && self.connection.proxy.own.contains(address, ask.port.number())
         {
@@ -203,10 +220,10 @@ impl Case {
     pub(crate) async fn reach(&mut self, ask: &Ask) -> Result<(Dialled, Decision), (Reason, Option<String>)> {
         let connection = Arc::clone(&self.connection);
         match dial_judged(&connection, ask).await {
-            Ok(dialled) => {
+            Ok((dialled, said)) => {
                 self.note_resolution(&dialled.aliases, dialled.stale);
                 // The policy may have changed while we were dialling.
-                let decision = self.judge(ask.clone().dialling(dialled.address));
+                let decision = self.judge_unless(ask.clone().dialling(dialled.address), said);
                 if decision.is_allowed() {
                     Ok((dialled, decision))
                 } else {
@@ -355,8 +372,23 @@ impl Case {
     }
 }
 
+impl Said {
+    /// Whether the gate would say it again, to the ask that it was said to once this address is dialled: the same policy
+    /// is in force, and no moment has passed that changes its answers.
+    fn stands(&self, policy: &Arc<Policy>, ask: &Ask) -> bool {
+        Arc::ptr_eq(&self.policy, policy)
+            && ask.address == Some(self.address)
+            && policy
+                .next_change(self.at)
+                .is_none_or(|change| Timestamp::now() < change)
+    }
+}
+
 impl Drop for Case {
     fn drop(&mut self) {
+        if self.record.is_none() {
+            return;
+        }
         let reason = if self.connection.proxy.drained.is_cancelled() {
             Reason::Drain
         } else {
@@ -368,7 +400,7 @@ impl Drop for Case {
 
 /// Dials for an ask whose verdict is already written; the guard and the gate judge the new address all the same.
 pub(crate) async fn dial_allowed(connection: &Connection, ask: &Ask) -> Option<(Dialled, Decision)> {
-    let dialled = dial_judged(connection, ask).await.ok()?;
+    let (dialled, _) = dial_judged(connection, ask).await.ok()?;
     let policy = connection.proxy.state.policy();
     let decision = gate(
         &policy,
@@ -379,18 +411,21 @@ pub(crate) async fn dial_allowed(connection: &Connection, ask: &Ask) -> Option<(
     decision.is_allowed().then_some((dialled, decision))
 }
 
-/// Resolves and dials; only addresses that the gate passes are dialled.
-async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<Dialled, DialError> {
+/// Resolves and dials; only addresses that the gate passes are dialled. What it has said of the first one that it
+/// passed comes back too.
+async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<(Dialled, Option<Said>), DialError> {
     let proxy = &connection.proxy;
     let policy = proxy.state.policy();
     let now = Timestamp::now();
     let started = Instant::now();
+    let passed = OnceLock::new();
     let judge = |address: IpAddr| {
         if proxy.own.contains(address, ask.port.number()) {
             return Err(Reason::SelfAddress);
         }
         let decision = gate(&policy, now, &connection.source, &ask.clone().dialling(address));
         if decision.is_allowed() {
+            passed.get_or_init(|| (address, decision));
             Ok(())
         } else {
             Err(decision.reason)
@@ -406,7 +441,13 @@ async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<Dialled, Dial
     )
     .await;
     measure(proxy, &result, started.elapsed());
-    result
+    let said = passed.into_inner().map(|(address, decision)| Said {
+        policy,
+        at: now,
+        address,
+        decision,
+    });
+    Ok((result?, said))
 }
 
 /// Counts how resolving and dialling went.
