@@ -8,6 +8,8 @@ mod allocations;
 mod client;
 mod connect;
 mod explicit;
+#[cfg(test)]
+mod fixture;
 mod forward;
 mod refusal;
 pub(crate) mod session;

@@ -9,20 +9,15 @@ use std::sync::Arc;
 use std::thread;
 
 use allocation_counter::measure;
-use jiff::Timestamp;
 use tokio::runtime::{Builder, Runtime};
-use tokio::sync::{Notify, oneshot};
-use tokio::time::Instant;
+use tokio::sync::oneshot;
 
 use super::client::Client;
-use super::session::{Connection, Front};
+use super::fixture::{connection, proxy, settings};
+use super::session::Front;
 use super::tunnel::Established;
 use super::{Proxy, explicit};
-use crate::net::Resolver;
-use crate::policy::{Source, fixture};
-use crate::settings::{Inputs, Mode, Settings, load};
-use crate::state::State;
-use crate::telemetry::{Colour, Metrics, Telemetry};
+use crate::policy::fixture::load;
 
 #[test]
 fn a_tunnel_costs_few_allocations_and_keeps_little() {
@@ -55,33 +50,17 @@ impl Lab {
         let runtime = Builder::new_current_thread().enable_all().build().unwrap();
         let context = runtime.enter();
         let origin = origin();
-        let mut settings = settings();
-        settings.dns.servers = vec![(Ipv4Addr::LOCALHOST, 53).into()];
-        let policy = fixture::load(&format!(
+        let policy = load(&format!(
             "allow:\n  - {{to: [\"tls://127.0.0.1:{port}\"], sni: listed}}\n  - tls://{NAME}:{port}\n",
             port = origin.port()
         ));
-        let now = Timestamp::now();
-        let metrics = Metrics::new(now);
-        let front = Front {
-            name: "proxy".into(),
-            mode: Mode::Explicit { tls: None },
-            workload: None,
-            metrics: metrics.listener("proxy"),
-        };
-        let proxy = Proxy::new(
-            &settings,
-            Arc::new(State::new(policy, now)),
-            Telemetry::new(&settings.log, metrics, std::io::sink(), Colour::Never).unwrap(),
-            Resolver::new(&settings.dns).unwrap(),
-            1024,
-        );
+        let (proxy, front) = proxy(&settings(), policy);
         let listener = runtime.block_on(tokio::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
         drop(context);
         Self {
             runtime,
-            proxy: Arc::new(proxy),
-            front: Arc::new(front),
+            proxy,
+            front,
             listener: listener.unwrap(),
             origin,
         }
@@ -134,15 +113,8 @@ impl Lab {
 
     async fn serve(&self) -> Established {
         let (stream, peer) = self.listener.accept().await.unwrap();
-        let connection = Connection {
-            proxy: Arc::clone(&self.proxy),
-            front: Arc::clone(&self.front),
-            peer,
-            source: Source::at(peer.ip()),
-            accepted: Instant::now(),
-            cut: Notify::new(),
-        };
-        explicit::serve(Arc::new(connection), Client::Plain(stream))
+        let connection = connection(&self.proxy, &self.front, peer);
+        explicit::serve(connection, Client::Plain(stream))
             .await
             .expect("an allowed tunnel")
     }
@@ -163,11 +135,6 @@ fn origin() -> SocketAddr {
         }
     });
     address
-}
-
-fn settings() -> Settings {
-    let inputs = Inputs::default();
-    load(&inputs).unwrap()
 }
 
 const NAME: &str = "api.allowed.test";

@@ -62,8 +62,13 @@ pub(crate) async fn serve(
         }
     };
     let inspect = inspection(&decision)?;
-    if manner == Manner::Connect && client.write_all(ESTABLISHED).await.is_err() {
-        return None;
+    if manner == Manner::Connect {
+        // One that does not take even this, behind an answer that it does not read, would hold its upstream for ever.
+        let deadline = connection.head_deadline(Instant::now());
+        let told = timeout_at(deadline, client.write_all(ESTABLISHED)).await;
+        if !matches!(told, Ok(Ok(()))) {
+            return None;
+        }
     }
     let ask = ask.dialling(dialled.address);
     let mut inside = Inside {
@@ -277,3 +282,50 @@ const HELLO_READ: usize = 4096;
 const SERVER_FIRST_GRACE: Duration = Duration::from_secs(1);
 const SERVER_FIRST: &str = "the server spoke first; protocols in which it does need a rule of the form tcp://host:port";
 const NOT_TLS: &str = "the first bytes are not TLS; other protocols need a rule of the form tcp://host:port";
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+    use crate::policy::fixture::load;
+    use crate::proxy::fixture::{connection, proxy, settings};
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_its_answer_is_given_up() {
+        let origin = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let port = Port::new(origin.local_addr().unwrap().port()).unwrap();
+        let policy = load(&format!(
+            "allow:\n  - {{to: [\"tcp://127.0.0.1:{port}\"], addresses: [127.0.0.0/8]}}\n"
+        ));
+        let mut settings = settings();
+        settings.timeouts.head = Duration::from_millis(50);
+        let (proxy, front) = proxy(&settings, policy);
+        let (_client, stream) = full().await;
+        let connection = connection(&proxy, &front, stream.peer_addr().unwrap());
+        let to = (Host::Address(IpAddr::from(Ipv4Addr::LOCALHOST)), port);
+        let (client, early) = (Client::Plain(stream), BytesMut::new());
+        let served = serve(connection, client, early, to, Manner::Connect, Instant::now());
+        let served = tokio::time::timeout(Duration::from_secs(20), served).await;
+        assert!(served.expect("it is given up").is_none());
+        origin.accept().await.expect("it was dialled");
+    }
+
+    /// A client that reads nothing, and the proxy's side of it, which takes no byte more.
+    async fn full() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let (client, accepted) = tokio::join!(socket.connect(listener.local_addr().unwrap()), listener.accept());
+        let stream = accepted.unwrap().0;
+        socket2::SockRef::from(&stream).set_send_buffer_size(4096).unwrap();
+        // What is sent may still make room once more while it travels.
+        let moment = Duration::from_millis(200);
+        while tokio::time::timeout(moment, stream.writable()).await.is_ok() {
+            while stream.try_write(&[0; 4096]).is_ok() {}
+        }
+        (client.unwrap(), stream)
+    }
+}

@@ -107,7 +107,19 @@ pub(crate) async fn serve(
         early,
     }) = exchanges.switched()
     {
-        if client.write_all(&early).await.is_err() {
+        let told = async {
+            client.write_all(&early).await?;
+            client.flush().await
+        };
+        let told = tokio::select! {
+            biased;
+            // It is open, so whatever ends a tunnel ends it already here.
+            _ = tunnel.tracked.wait_cut() => None,
+            told = told => told.ok(),
+        };
+        if told.is_none() {
+            client.abort();
+            crate::net::abort(&upstream);
             return Next::Closed;
         }
         tunnel.tracked.activity.moved_down(early.len());

@@ -48,6 +48,8 @@ pub(crate) struct Tracked {
 struct Known {
     ask: Option<Ask>,
     established: Option<Established>,
+    /// Everything else was judged again before this was established: its verdict may be from before.
+    passed_over: bool,
     /// Refused by the policy in force: when and why it will be cut.
     doomed: Option<(Instant, End)>,
 }
@@ -96,6 +98,7 @@ impl Tracker {
         self.each_in_turns(|tracked| {
             let mut known = tracked.known();
             if known.established.is_none() {
+                known.passed_over = true;
                 return;
             }
             let passes = known
@@ -192,16 +195,17 @@ impl Tracked {
 
     /// From here on bytes are relayed, and every change of the policy is checked against it.
     ///
-    /// `judged` is the generation of the decision that allowed it. If another one is in force by now, it is judged
-    /// again; `false` means that it is refused.
+    /// `judged` is the generation of the decision that allowed it. If another one is in force by now, or time has changed
+    /// answers meanwhile, it is judged again; `false` means that it is refused.
     pub(crate) fn establish(&self, rule: Option<Arc<str>>, judged: Generation) -> bool {
         let now = Timestamp::now();
-        {
+        let passed_over = {
             let mut known = self.known();
             known.established = Some(Established { at: now, rule });
-        }
+            known.passed_over
+        };
         let policy = self.connection.proxy.state.policy();
-        if policy.generation() == judged {
+        if policy.generation() == judged && !passed_over {
             return true;
         }
         let known = self.known();
@@ -312,3 +316,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const SHARDS: usize = 16;
 /// Sessions between two turns of the others: about 50 us.
 const TURN: usize = 256;
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+    use crate::policy::fixture::{allow, ask, policy};
+    use crate::policy::rule::Rule;
+    use crate::proxy::fixture::{connection, proxy, settings};
+
+    /// A verdict from before an `until`, a tunnel from after it: nobody comes back for that one.
+    #[tokio::test]
+    async fn who_opens_late_is_judged_again() {
+        let ended = |until| Rule {
+            until: Some(until),
+            ..allow(&["tcp://a.test:443"])
+        };
+        for (until, stays) in [(Timestamp::UNIX_EPOCH, false), (Timestamp::MAX, true)] {
+            let (proxy, front) = proxy(&settings(), policy(vec![ended(until)]));
+            let connection = connection(&proxy, &front, (Ipv4Addr::LOCALHOST, 1).into());
+            let tracked = proxy.tracker.register(1, Entry::Connect, connection);
+            tracked.ask(ask("a.test:443"));
+            let (policy, now) = (proxy.state.policy(), Timestamp::now());
+            let refused = proxy.tracker.rejudge(&policy, now, Instant::now(), End::Expired).await;
+            assert_eq!(refused, 0, "it is not open yet");
+            assert_eq!(tracked.establish(None, policy.generation()), stays, "{until}");
+        }
+    }
+}
