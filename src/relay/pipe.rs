@@ -271,6 +271,16 @@ mod tests {
     }
 
     #[test]
+    fn where_nothing_splices_no_pipe_is_kept() {
+        let pipes = Pipes::with(2, 1 << 16, 0);
+        let (one, other) = (pipes.take().unwrap(), pipes.take().unwrap());
+        pipes.give_back(one);
+        pipes.give_up();
+        pipes.give_back(other);
+        assert_eq!(pipes.opened(), 0);
+    }
+
+    #[test]
     fn free_pipes_are_closed_when_nobody_needs_them() {
         let pipes = Pipes::with(8, 1 << 16, 0);
         let all: Vec<_> = (0..8).map(|_| pipes.take().unwrap()).collect();

@@ -132,6 +132,20 @@ async fn ipv4_waits_a_moment_for_ipv6() {
     assert_eq!(network.dialled(), [at(A, 60)]);
 }
 
+/// What is remembered of one family has no right of way.
+#[tokio::test(start_paused = true)]
+async fn remembered_ipv4_waits_a_moment_for_ipv6() {
+    let network = Network::default().accepts(A, 5).accepts(A6, 5);
+    let resolver = resolver(|_, family| match family {
+        Family::V6 => (ms(20), found(&[A6], 1)),
+        Family::V4 => (ms(0), found(&[A], 3600)),
+    });
+    dialled_by(&network, &resolver, &anything).await.unwrap();
+    tokio::time::sleep(ms(1001)).await;
+    dialled_by(&network, &resolver, &anything).await.unwrap();
+    assert_eq!(network.dialled(), [at(A6, 20), at(A6, 20)]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn ipv4_does_not_wait_for_ipv6_that_is_not_there() {
     let network = Network::default().accepts(A, 5);

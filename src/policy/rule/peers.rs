@@ -136,9 +136,11 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::policy::Ask;
+    use crate::policy::compiled::{Parts, Policy, Workload};
     use crate::policy::fixture::{allow, ask, policy, source};
-    use crate::policy::rule::{From, Rule};
+    use crate::policy::gate::Judge;
+    use crate::policy::rule::{From, Generation, Rule};
+    use crate::policy::{Ask, Source};
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(500))]
@@ -173,6 +175,37 @@ mod tests {
                 _ => None,
             });
             prop_assert_eq!(members.narrowest(source.address), around.max());
+        }
+
+        /// The same where workloads have ranges, and ports of their own: who comes through one is that workload and no
+        /// other, and still has its address.
+        #[test]
+        fn a_long_list_names_a_source_as_narrowly_as_its_members(
+            known in proptest::collection::vec((0_u8..6, 8_u8..=24), 4),
+            ranges in proptest::collection::vec((0_u8..6, 16_u8..=24), 9..20),
+            listed in proptest::collection::vec(0_usize..6, 0..4),
+            (own, b) in (proptest::option::of(0_usize..6), 0_u8..8),
+        ) {
+            let range = |(b, length): &(u8, u8)| format!("10.{b}.0.0/{length}").parse().unwrap();
+            let name = |number: usize| Arc::from(format!("w{number}"));
+            let workloads = known.iter().enumerate().map(|(number, known)| Workload {
+                name: name(number),
+                port: None,
+                cidrs: vec![range(known)],
+            });
+            let parts = Parts { workloads: workloads.collect(), ..Parts::default() };
+            let policy = Policy::new(parts, Generation(1));
+            let address = [10, b, 0, 1].into();
+            let source = own.map_or(Source::at(address), |own| Source::through(address, name(own)));
+            let judge = Judge { policy: &policy, source: &source, now: None, report_rules: false };
+            let named = |peers: &[Peer]| judge.named_source(&Rule {
+                from: From::Any(peers.iter().cloned().collect()),
+                ..allow(&["a.test"])
+            });
+            let all = ranges.iter().map(|written| Peer::Cidr(range(written)));
+            let all: Vec<_> = all.chain(listed.into_iter().map(|number| Peer::Workload(name(number)))).collect();
+            let alone = all.iter().filter_map(|peer| named(slice::from_ref(peer)));
+            prop_assert_eq!(named(&all), alone.max());
         }
     }
 }

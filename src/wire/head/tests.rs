@@ -92,6 +92,8 @@ fn nothing_hopeless_is_waited_for() {
         "GET http://a.test/ HTTP/1.1\r\nA: b\n",
         "GET http://a.test/ HTTP/1.1\r\nA: b\rc",
         "GET http://a.test/ HTTP/1.1\r\nA: \u{1}",
+        "GET http://a.test/ HTTP/1.1\r\nA: \u{7f}",
+        "GET http://a.test/ HTTP/1.1\r\nA: 0123456789abcdef\u{7f}",
     ] {
         let sent = text.as_bytes();
         let mut reader = HeadReader::new(Form::Proxy);
