@@ -344,4 +344,30 @@ mod tests {
             assert_eq!(tracked.establish(None, policy.generation()), stays, "{until}");
         }
     }
+
+    /// A policy came into force after the verdict: before the tunnel opened, or later.
+    #[tokio::test]
+    async fn every_tunnel_is_judged_by_the_policy_in_force() {
+        let before = Generation(0);
+        for (rules, stays) in [
+            (vec![allow(&["tcp://a.test:443"])], true),
+            // It was never looked at, and cannot show any more what this rule wants to see.
+            (vec![allow(&["a.test"])], false),
+            (vec![allow(&["tcp://b.test:443"])], false),
+        ] {
+            let (proxy, front) = proxy(&settings(), policy(rules));
+            let connection = connection(&proxy, &front, (Ipv4Addr::LOCALHOST, 1).into());
+            let open = |id| {
+                let tracked = proxy.tracker.register(id, Entry::Connect, Arc::clone(&connection));
+                tracked.ask(ask("a.test:443"));
+                assert_eq!(tracked.establish(None, before), stays);
+                tracked
+            };
+            // More than are visited in one turn.
+            let all: Vec<_> = (0..=(SHARDS * TURN) as u64).map(open).collect();
+            let (policy, now) = (proxy.state.policy(), Timestamp::now());
+            let refused = proxy.tracker.rejudge(&policy, now, Instant::now(), End::Reload).await;
+            assert_eq!(refused, if stays { 0 } else { all.len() });
+        }
+    }
 }
