@@ -11,6 +11,7 @@ mod race;
 pub mod resolve;
 #[cfg(test)]
 mod scripted;
+pub mod shared_listener;
 pub mod socket;
 
 pub use dial::{DialError, Dialled, Limits, dial};

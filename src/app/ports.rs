@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
-use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -15,6 +14,7 @@ use super::Listening;
 use super::fit::{self, Fixed};
 use super::workers::Handles;
 use crate::net;
+use crate::net::shared_listener::SharedListener;
 use crate::policy::{Policy, Problem};
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, Door};
@@ -49,7 +49,7 @@ struct Open {
 /// What a new policy needs: sockets that are bound, and who has which port.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    bound: Vec<(u16, Vec<TcpListener>)>,
+    bound: Vec<(u16, Vec<SharedListener>)>,
     wanted: HashMap<u16, Arc<str>>,
 }
 

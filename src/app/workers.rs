@@ -8,12 +8,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
 use std::time::Duration;
 
-use tokio::net::TcpListener;
 use tokio::runtime::{self, Handle};
 use tokio::time::interval;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::net::shared_listener::SharedListener;
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, accept};
 
@@ -76,10 +76,10 @@ impl Drop for Workers {
 
 impl Handles {
     /// The same listening socket for each worker: whoever has time takes the next connection.
-    pub(super) fn share(&self, socket: &std::net::TcpListener) -> io::Result<Vec<TcpListener>> {
+    pub(super) fn share(&self, socket: &std::net::TcpListener) -> io::Result<Vec<SharedListener>> {
         let shared = self.0.iter().map(|worker| {
             let _in = worker.enter();
-            TcpListener::from_std(socket.try_clone()?)
+            SharedListener::of(socket)
         });
         shared.collect()
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
 use foldhash::fast::RandomState;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, Semaphore};
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
@@ -32,6 +32,7 @@ use super::{Proxy, explicit, sni};
 use crate::name::Port;
 use crate::net;
 use crate::net::original::{redirected, tproxied};
+use crate::net::shared_listener::SharedListener;
 use crate::policy::{Reason, Source, Stage};
 use crate::settings::{Limits, Mode, UpstreamPort};
 use crate::telemetry::Limit;
@@ -63,7 +64,7 @@ struct Admitted {
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// The socket, once for each worker.
-    pub(crate) listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<SharedListener>,
     pub(crate) door: Door,
 }
 
@@ -142,7 +143,7 @@ impl Drop for Admitted {
 /// in `sessions`, which outlives the listener.
 pub(crate) async fn accept(
     proxy: Arc<Proxy>,
-    listener: TcpListener,
+    listener: SharedListener,
     door: Door,
     sessions: TaskTracker,
     closed: CancellationToken,
