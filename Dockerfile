@@ -11,7 +11,7 @@ ARG RUST=docker.io/library/rust:1.95-bookworm
 
 FROM ${RUST} AS build
 WORKDIR /src
-COPY Cargo.toml Cargo.lock ./
+COPY Cargo.toml Cargo.lock build.rs ./
 COPY .cargo .cargo
 # Never built here; but Cargo.toml names them, and cargo wants to see them.
 COPY benches benches

@@ -8,6 +8,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::app::App;
 use crate::policy::problem::render_each;
+use crate::settings::Settings;
 use crate::source::PolicySource;
 use crate::telemetry::init_log;
 
@@ -48,9 +49,21 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
             return Exit::No;
         }
     };
+    announce(&app, &effective, is_builtin, terminal);
+    match app.run() {
+        Ok(()) => Exit::Yes,
+        Err(problem) => {
+            error!("{problem}");
+            Exit::No
+        }
+    }
+}
+
+/// Says what will happen. The policy is held no longer than that: by then another one may be in force.
+fn announce(app: &App, settings: &Settings, is_builtin: bool, terminal: &mut Terminal) {
     let policy = app.state().policy();
     terminal.say(&format!("sluicegate {}", env!("CARGO_PKG_VERSION")));
-    terminal.say(&effective.to_string());
+    terminal.say(&settings.to_string());
     terminal.say(&format!(
         "policy   {} rules from {}",
         policy.rules().len(),
@@ -65,12 +78,5 @@ pub(super) fn run(args: &RunArgs, terminal: &mut Terminal) -> Exit {
     }
     if is_builtin {
         terminal.say(&welcome(&policy, app.listening()));
-    }
-    match app.run() {
-        Ok(()) => Exit::Yes,
-        Err(problem) => {
-            error!("{problem}");
-            Exit::No
-        }
     }
 }

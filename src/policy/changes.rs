@@ -3,6 +3,7 @@
 //! Called by `load`, so that counters live on, and by whoever reports a reload.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::sync::Arc;
@@ -129,29 +130,39 @@ impl fmt::Display for Changes {
 struct Pairs<'r> {
     rules: &'r [Rule],
     state: RandomState,
-    /// Places of rules with equal hashes, last first.
-    places: HashMap<u64, Vec<usize>>,
+    /// Of the rules with one hash the first that is not taken yet.
+    first: HashMap<u64, usize, RandomState>,
+    /// For each rule the next one with the same hash. No list for each hash: a hundred thousand would leave as many holes.
+    next: Vec<Option<usize>>,
     taken: Vec<bool>,
 }
 
 impl<'r> Pairs<'r> {
     fn of(rules: &'r [Rule]) -> Self {
         let state = RandomState::default();
-        let mut places: HashMap<_, Vec<_>> = HashMap::with_capacity(rules.len());
-        for (place, rule) in rules.iter().enumerate().rev() {
-            places.entry(hash(&state, rule)).or_default().push(place);
+        let mut first = HashMap::with_capacity_and_hasher(rules.len(), RandomState::default());
+        let mut next = vec![None; rules.len()];
+        for ((place, rule), next) in rules.iter().enumerate().zip(&mut next).rev() {
+            *next = first.insert(hash(&state, rule), place);
         }
         Self {
             rules,
             state,
-            places,
+            first,
+            next,
             taken: vec![false; rules.len()],
         }
     }
 
     /// The place of the first rule not taken yet that says the same.
     fn take(&mut self, rule: &Rule) -> Option<usize> {
-        let place = self.places.get_mut(&hash(&self.state, rule))?.pop()?;
+        let Entry::Occupied(mut first) = self.first.entry(hash(&self.state, rule)) else {
+            return None;
+        };
+        let place = match self.next.get(*first.get()).copied().flatten() {
+            Some(next) => first.insert(next),
+            None => first.remove(),
+        };
         self.rules.get(place).filter(|same| says(same) == says(rule))?;
         *self.taken.get_mut(place)? = true;
         Some(place)

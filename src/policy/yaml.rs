@@ -147,6 +147,14 @@ impl<'t> Yaml<'t> {
         }
     }
 
+    /// How many lines of the whole file begin as an item of a list does: hardly less than one of its lists holds, unless
+    /// that is written in brackets.
+    pub(crate) fn lines_with_dash(&self) -> usize {
+        let lines = self.text.lines();
+        let items = lines.filter(|line| line.trim_start().starts_with("- "));
+        items.count().min(MAX_NODES)
+    }
+
     fn close(&mut self, problems: &mut Problems<'_>) {
         while let Some((event, at)) = self.event(problems) {
             if matches!(event, Event::DocumentStart(..)) {
