@@ -3,13 +3,16 @@
 //! Called by `tests/run`.
 
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::json;
 
+use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
+use crate::support::dns::Answer;
 use crate::support::origin::Ended;
 use crate::support::proxy::{Proxy, fetch, write_whole};
 use crate::support::setup::Setup;
@@ -298,6 +301,34 @@ fn a_streaming_answer_is_cut_too() {
     let (bytes, ending) = client.read_to_end();
     assert!(bytes.len() < 200_000_000, "all of it came");
     assert_eq!(ending, Ending::Reset);
+}
+
+/// The policy in force when the name is resolved decides, not the one that let it be resolved.
+#[test]
+fn a_policy_that_comes_while_a_name_is_resolved_decides() {
+    let world = World::with(|setup, origins| {
+        let late = Answer {
+            delay: Duration::from_secs(3),
+            ..Answer::of([Ipv4Addr::LOCALHOST])
+        };
+        origins.dns.script("echo.allowed.test", [late]);
+        setup.set("dns.timeout", json!("10s"))
+    });
+    let target = world.origins.echo_target();
+    let mut client = Client::connect(world.proxy.address());
+    client.send(format!("CONNECT {target} HTTP/1.1\r\nHost: {target}\r\n\r\n"));
+    let end = Instant::now() + DEADLINE;
+    while world.origins.dns.asked("echo.allowed.test") == 0 {
+        assert!(Instant::now() < end, "nobody asks for the name");
+        std::thread::yield_now();
+    }
+    world.proxy.reload(NOTHING);
+    assert_eq!(client.head().status(), 403);
+    let decision = world.proxy.nth_decision(0);
+    assert_eq!(
+        (decision.verdict(), decision.number("generation")),
+        ("deny no_rule".to_owned(), 2)
+    );
 }
 
 #[test]

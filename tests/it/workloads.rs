@@ -2,11 +2,15 @@
 //! Must not test who a `from` means in general; that is the gate's.
 //! Called by `tests/run`.
 
-use crate::support::QUIET;
+use std::time::Instant;
+
+use rustix::process::Signal;
+
 use crate::support::client::Client;
 use crate::support::proxy::{free_port, is_open};
 use crate::support::setup::Setup;
 use crate::support::world::Origins;
+use crate::support::{DEADLINE, QUIET};
 
 fn policy(origins: &Origins, workloads: &str, from: &str) -> String {
     format!(
@@ -23,6 +27,14 @@ fn workload(name: &str, port: u16) -> String {
 fn status(port: u16, origins: &Origins) -> u16 {
     let address = (std::net::Ipv4Addr::LOCALHOST, port).into();
     Client::connect_request(address, &origins.echo_target()).1.status()
+}
+
+/// Each worker closes its own hold of a port.
+fn closes(port: u16) {
+    let end = Instant::now() + DEADLINE;
+    while is_open((std::net::Ipv4Addr::LOCALHOST, port).into()) {
+        assert!(Instant::now() < end, "it still accepts");
+    }
 }
 
 #[test]
@@ -67,7 +79,7 @@ fn reloads_open_close_and_hand_over_ports() {
     assert_eq!((status(first, &origins), status(second, &origins)), (200, 403));
 
     proxy.reload(&policy(&origins, &workload("poi", second), "poi"));
-    assert!(!is_open((std::net::Ipv4Addr::LOCALHOST, first).into()));
+    closes(first);
     assert_eq!(status(second, &origins), 200);
     // A tunnel of a closed port is judged by who opened it, and trips is no more.
     assert_eq!(kept.read_to_end().0, b"");
@@ -79,6 +91,20 @@ fn reloads_open_close_and_hand_over_ports() {
     assert_eq!(proxy.metric("sluicegate_open_tunnels", &of_trips), 0);
     let allowed = [("action", "allow"), ("workload", "trips")];
     assert_eq!(proxy.metric("sluicegate_decisions_total", &allowed), 2);
+}
+
+#[test]
+fn a_proxy_that_drains_takes_nothing_on_a_workloads_port() {
+    let origins = Origins::start();
+    let port = free_port();
+    let proxy = Setup::new(&policy(&origins, &workload("trips", port), "trips"))
+        .dns(&origins.dns)
+        .start();
+    let mut kept = Client::tunnel((std::net::Ipv4Addr::LOCALHOST, port).into(), &origins.echo_target());
+    proxy.signal(Signal::TERM);
+    closes(port);
+    kept.send("x");
+    assert_eq!(kept.read_exact(1), b"x");
 }
 
 #[test]
