@@ -34,7 +34,7 @@ impl Side for TcpStream {
 /// Relays until both directions are done.
 ///
 /// An end of input is passed on as one (flush, then shutdown of the other side's writing), and the other direction goes
-/// on. Anything else that ends a side is [`End::ClientReset`] or [`End::UpstreamReset`]: the caller then resets the
+/// on. The end of both is left to the caller, who closes the sockets: then the second one is passed on. Anything else that ends a side is [`End::ClientReset`] or [`End::UpstreamReset`]: the caller then resets the
 /// other socket too ([`crate::net::abort`]), so that nothing cut short looks complete. What was moved is in `activity`
 /// at every moment, however this ends, and no buffer or pipe is held while nothing moves.
 pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity: &Activity, pipes: &Pipes) -> End {
@@ -51,6 +51,7 @@ pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity:
                 }
                 Failure::None => {}
             },
+            Poll::Ready(Ok(())) if is_closed_by_its_drop(client) => down.end_without_shutdown(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match down.poll(cx, upstream, client, pipes, &mut |bytes| activity.moved_down(bytes)) {
@@ -62,6 +63,7 @@ pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity:
                 }
                 Failure::None => {}
             },
+            Poll::Ready(Ok(())) if is_closed_by_its_drop(upstream) => up.end_without_shutdown(),
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match (up.is_done(), down.is_done()) {
@@ -72,6 +74,12 @@ pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity:
         Poll::Pending
     })
     .await
+}
+
+/// Whether a side that has ended its input hears of the other's end by the close alone that follows: a socket does, and
+/// nothing unread is left that would make the close a reset. TLS has an end of its own.
+fn is_closed_by_its_drop(side: &impl Side) -> bool {
+    side.socket().is_some()
 }
 
 /// What the failure of one direction means for the tunnel.

@@ -11,13 +11,23 @@ use tokio::net::TcpStream;
 
 /// Sets what the sockets of clients need on the listener that accepts them; they inherit it.
 pub fn tune_listener(listener: &impl AsFd) -> io::Result<()> {
-    tune(&SockRef::from(listener))
+    let socket = SockRef::from(listener);
+    socket.set_tcp_nodelay(true)?;
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_AFTER)
+        .with_interval(KEEPALIVE_EVERY)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_keepalive(&keepalive)
 }
 
-/// Sets what a socket to an upstream needs, before or after it is connected.
+/// Sets what a socket to an upstream needs, before or after it is connected. Each option is a system call of each tunnel.
+///
+/// Probes are not counted, and not sent more often than the system's default says: with a user time-out, Linux goes by
+/// that alone, from the last answer on.
 pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
     let socket = SockRef::from(socket);
-    tune(&socket)?;
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE_AFTER))?;
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
@@ -25,15 +35,6 @@ pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
 pub fn abort(stream: &TcpStream) {
     // A socket on which this fails is already gone, so there is nobody to tell.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
-}
-
-fn tune(socket: &SockRef<'_>) -> io::Result<()> {
-    socket.set_tcp_nodelay(true)?;
-    let keepalive = TcpKeepalive::new()
-        .with_time(KEEPALIVE_AFTER)
-        .with_interval(KEEPALIVE_EVERY)
-        .with_retries(KEEPALIVE_PROBES);
-    socket.set_tcp_keepalive(&keepalive)
 }
 
 /// Well under the 4 minutes after which Azure's load balancers forget an idle flow.
