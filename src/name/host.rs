@@ -75,7 +75,9 @@ impl HostName {
     pub fn parents(&self) -> impl Iterator<Item = &str> {
         let mut rest: &str = &self.0;
         std::iter::from_fn(move || {
-            rest = rest.split_once('.')?.1;
+            // Labels are short: a search made for long texts has not begun before this one has ended.
+            let dot = rest.bytes().position(|byte| byte == b'.')?;
+            rest = rest.get(dot + 1..)?;
             Some(rest)
         })
     }
@@ -87,7 +89,9 @@ impl HostName {
             return Err(BadHost::Numeric);
         }
         let mut name: Arc<str> = name.into();
-        Arc::make_mut(&mut name).make_ascii_lowercase();
+        if text.iter().any(u8::is_ascii_uppercase) {
+            Arc::make_mut(&mut name).make_ascii_lowercase();
+        }
         Ok(Self(name))
     }
 }
@@ -206,6 +210,10 @@ const fn is_name_byte(byte: u8) -> bool {
 /// Whether the last label is a decimal, octal or hexadecimal number: such hosts are addresses to `inet_aton`
 /// (`127.1`, `0x7f000001`), so they must never travel as names. Same test as the URL standard's "ends in a number".
 fn ends_in_number(text: &[u8]) -> bool {
+    // Most names end in a letter that no number ends in.
+    if !matches!(text.last(), Some(b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F' | b'x' | b'X')) {
+        return false;
+    }
     let last = text.rsplit(|byte| *byte == b'.').next().unwrap_or(text);
     let hexadecimal = last.strip_prefix(b"0x").or_else(|| last.strip_prefix(b"0X"));
     match hexadecimal {

@@ -113,12 +113,14 @@ impl Index {
             let head = self.below.head(parent, text);
             self.walk(rules, head, found);
         }
-        let Some((label, suffix)) = name.as_str().split_once('.') else {
+        let Some(suffix) = name.parents().next() else {
             return;
         };
         let Some(lists) = self.labels.suffixes.get(suffix) else {
             return;
         };
+        let text = name.as_str();
+        let label = text.get(..text.len() - suffix.len() - 1).unwrap_or_default();
         let mut befores = Vec::new();
         self.labels
             .before

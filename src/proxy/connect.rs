@@ -2,11 +2,12 @@
 //! Must not pass a byte either way before what the rule demands has been seen and has passed the gate again.
 //! Called by the explicit listeners; the fixed-target front uses the same steps without the HTTP answer.
 
+use std::future::poll_fn;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -15,7 +16,7 @@ use super::forward::{self, Ready, Scope};
 use super::refusal::Refusal;
 use super::session::{Case, Connection, inspection};
 use super::tunnel::Established;
-use crate::name::{Host, Port};
+use crate::name::{Host, HostName, Port};
 use crate::policy::{Ask, Decision, Inspect, Reason, Seen, Stage};
 use crate::telemetry::record::Entry;
 use crate::wire::Progress;
@@ -123,7 +124,14 @@ impl Inside {
     /// Reads the ClientHello and judges it.
     async fn look_for_hello(mut self, ask: Ask) -> Option<Established> {
         let connection = Arc::clone(&self.case.connection);
-        let read = read_hello(&connection, &mut self.client, Some(&self.upstream), &mut self.bytes).await;
+        let read = read_hello(
+            &connection,
+            &mut self.client,
+            Some(&self.upstream),
+            ask.host.name(),
+            &mut self.bytes,
+        )
+        .await;
         let seen = match read {
             Ok(Hello { sni, ech }) => Seen::Hello { sni, ech },
             // Report mode lets other protocols through, so the gate says what they are worth.
@@ -202,14 +210,16 @@ pub(crate) enum Unread {
     ClientClosed,
 }
 
-/// Reads until the hello is complete. The upstream, if there is one yet, is watched but not read.
+/// Reads until the hello is complete; it is likely to bear the name that was asked for. The upstream, if there is one
+/// yet, is watched but not read.
 pub(crate) async fn read_hello(
     connection: &Connection,
     client: &mut Client,
     upstream: Option<&TcpStream>,
+    asked: Option<&HostName>,
     bytes: &mut BytesMut,
 ) -> Result<Hello, Unread> {
-    let mut reader = HelloReader::new();
+    let mut reader = HelloReader::expecting(asked.cloned());
     let mut deadline = connection.head_deadline(Instant::now());
     let mut watched = upstream;
     let mut server_first = false;
@@ -243,7 +253,10 @@ pub(crate) async fn read_hello(
 /// Whether the upstream sends something before the client has; pends for ever without an upstream.
 async fn speaks(upstream: Option<&TcpStream>) -> bool {
     match upstream {
-        Some(upstream) => matches!(upstream.peek(&mut [0]).await, Ok(1..)),
+        Some(upstream) => {
+            let peeked = poll_fn(|cx| upstream.poll_peek(cx, &mut ReadBuf::new(&mut [0]))).await;
+            matches!(peeked, Ok(1..))
+        }
         None => std::future::pending().await,
     }
 }

@@ -71,6 +71,8 @@ struct Said {
 pub(crate) struct Allowed {
     pub(crate) tracked: Arc<Tracked>,
     pub(crate) decision: Decision,
+    /// When it was settled.
+    pub(crate) at: Timestamp,
     /// The name of the deciding rule.
     pub(crate) rule: Option<Arc<str>>,
     pub(crate) ask: Ask,
@@ -220,8 +222,8 @@ impl Case {
     pub(crate) async fn reach(&mut self, ask: &Ask) -> Result<(Dialled, Decision), (Reason, Option<String>)> {
         let connection = Arc::clone(&self.connection);
         match dial_judged(&connection, ask).await {
-            Ok((dialled, said)) => {
-                self.note_resolution(&dialled.aliases, dialled.stale);
+            Ok((mut dialled, said)) => {
+                self.note_resolution(std::mem::take(&mut dialled.aliases), dialled.stale);
                 // The policy may have changed while we were dialling.
                 let decision = self.judge_unless(ask.clone().dialling(dialled.address), said);
                 if decision.is_allowed() {
@@ -238,7 +240,7 @@ impl Case {
                 refused,
                 ..
             }) => {
-                self.note_resolution(&aliases, stale);
+                self.note_resolution(aliases, stale);
                 if let Some(record) = &mut self.record {
                     record.refused = refused.iter().map(|(address, _)| *address).collect();
                 }
@@ -263,7 +265,7 @@ impl Case {
     pub(crate) fn deny(mut self, stage: Stage, reason: Reason, detail: Option<String>) -> Refusal {
         self.note_needs(reason);
         let refusal = Refusal::new(reason, self.tracked.id, &self.page(reason, detail.as_deref()));
-        self.settle(false, stage, reason, detail);
+        self.settle(Timestamp::now(), false, stage, reason, detail);
         refusal
     }
 
@@ -275,7 +277,8 @@ impl Case {
         }
         let rule = decision.rule.and_then(|id| self.policy.rule(id));
         let rule = rule.map(|rule| Arc::clone(&rule.name));
-        let logged = self.settle(true, stage, decision.reason, None);
+        let at = Timestamp::now();
+        let logged = self.settle(at, true, stage, decision.reason, None);
         if self.connection.proxy.records_required && !logged {
             return None;
         }
@@ -283,17 +286,18 @@ impl Case {
         Some(Allowed {
             tracked: Arc::clone(&self.tracked),
             decision,
+            at,
             rule,
             ask,
         })
     }
 
     /// Writes the record and counts the rule, once. `false`: the record will not reach the log.
-    fn settle(&mut self, allowed: bool, stage: Stage, reason: Reason, detail: Option<String>) -> bool {
+    fn settle(&mut self, at: Timestamp, allowed: bool, stage: Stage, reason: Reason, detail: Option<String>) -> bool {
         let Some(mut record) = self.record.take() else {
             return true;
         };
-        record.at = Timestamp::now();
+        record.at = at;
         record.generation = self.policy.generation();
         record.allowed = allowed;
         record.reason = reason;
@@ -325,9 +329,9 @@ impl Case {
         }
     }
 
-    fn note_resolution(&mut self, aliases: &[HostName], stale: bool) {
+    fn note_resolution(&mut self, aliases: Vec<HostName>, stale: bool) {
         if let Some(record) = &mut self.record {
-            record.aliases = aliases.to_vec();
+            record.aliases = aliases;
             record.stale = stale;
         }
     }
@@ -394,7 +398,7 @@ impl Drop for Case {
         } else {
             Reason::ClientClosed
         };
-        self.settle(false, Stage::Request, reason, None);
+        self.settle(Timestamp::now(), false, Stage::Request, reason, None);
     }
 }
 

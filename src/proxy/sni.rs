@@ -25,7 +25,7 @@ pub(crate) async fn serve(connection: Arc<Connection>, mut client: Client, port:
         return None;
     };
     let mut bytes = BytesMut::new();
-    let hello = match read_hello(&connection, &mut client, None, &mut bytes).await {
+    let hello = match read_hello(&connection, &mut client, None, None, &mut bytes).await {
         Ok(hello) => hello,
         Err(Unread::NotTls(_)) => {
             let refusal = case.deny(Stage::Hello, Reason::NotTls, not_tls_detail(Reason::NotTls));

@@ -195,13 +195,12 @@ impl Tracked {
 
     /// From here on bytes are relayed, and every change of the policy is checked against it.
     ///
-    /// `judged` is the generation of the decision that allowed it. If another one is in force by now, or time has changed
-    /// answers meanwhile, it is judged again; `false` means that it is refused.
-    pub(crate) fn establish(&self, rule: Option<Arc<str>>, judged: Generation) -> bool {
-        let now = Timestamp::now();
+    /// `at` is when it was allowed, and `judged` the generation of that decision. If another one is in force by now, or
+    /// time has changed answers meanwhile, it is judged again; `false` means that it is refused.
+    pub(crate) fn establish(&self, at: Timestamp, rule: Option<Arc<str>>, judged: Generation) -> bool {
         let passed_over = {
             let mut known = self.known();
-            known.established = Some(Established { at: now, rule });
+            known.established = Some(Established { at, rule });
             known.passed_over
         };
         let policy = self.connection.proxy.state.policy();
@@ -212,7 +211,7 @@ impl Tracked {
         known
             .ask
             .as_ref()
-            .is_some_and(|ask| passes(&policy, now, &self.connection, ask))
+            .is_some_and(|ask| passes(&policy, Timestamp::now(), &self.connection, ask))
     }
 
     /// Ends when this session is cut.
@@ -341,7 +340,11 @@ mod tests {
             let (policy, now) = (proxy.state.policy(), Timestamp::now());
             let refused = proxy.tracker.rejudge(&policy, now, Instant::now(), End::Expired).await;
             assert_eq!(refused, 0, "it is not open yet");
-            assert_eq!(tracked.establish(None, policy.generation()), stays, "{until}");
+            assert_eq!(
+                tracked.establish(Timestamp::now(), None, policy.generation()),
+                stays,
+                "{until}"
+            );
         }
     }
 
@@ -360,7 +363,7 @@ mod tests {
             let open = |id| {
                 let tracked = proxy.tracker.register(id, Entry::Connect, Arc::clone(&connection));
                 tracked.ask(ask("a.test:443"));
-                assert_eq!(tracked.establish(None, before), stays);
+                assert_eq!(tracked.establish(Timestamp::now(), None, before), stays);
                 tracked
             };
             // More than are visited in one turn.

@@ -48,10 +48,11 @@ impl Tunnel {
             tracked,
             decision,
             ask,
+            at,
             rule: allowed_by,
         } = allowed;
         let connection = &tracked.connection;
-        let stays = tracked.establish(allowed_by, decision.generation);
+        let stays = tracked.establish(at, allowed_by, decision.generation);
         let open = connection.front.metrics.tunnel();
         let mut tunnel = Self {
             ask,

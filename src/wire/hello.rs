@@ -33,6 +33,8 @@ pub struct HelloReject {
 #[derive(Debug, Default)]
 #[cfg_attr(test, derive(Clone, PartialEq))]
 pub struct HelloReader {
+    /// A name that is likely to stand in it, so that the same text is not read again.
+    expected: Option<HostName>,
     /// Bytes of `received` that are done with: record headers that passed, fragments that were gathered.
     done: usize,
     /// Payload of the current record that is not gathered yet.
@@ -44,6 +46,14 @@ pub struct HelloReader {
 impl HelloReader {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The same for a hello that is likely to bear this name. Whatever name it bears is read alike.
+    pub fn expecting(name: Option<HostName>) -> Self {
+        Self {
+            expected: name,
+            ..Self::default()
+        }
     }
 
     /// `received` is everything the client has sent so far, from its first byte; it only ever grows between calls.
@@ -79,7 +89,7 @@ impl HelloReader {
                     }
                     Some(length) if length == self.left => {
                         return match rest.get(..length) {
-                            Some(message) => message::read(message).map(Progress::Value),
+                            Some(message) => message::read(message, self.expected.as_ref()).map(Progress::Value),
                             None => Ok(Progress::Need(length - rest.len())),
                         };
                     }
@@ -98,7 +108,7 @@ impl HelloReader {
                     return Err(bad_hello(TRAILING));
                 }
                 if self.gathered.len() == length {
-                    return message::read(&self.gathered).map(Progress::Value);
+                    return message::read(&self.gathered, self.expected.as_ref()).map(Progress::Value);
                 }
             }
         }

@@ -7,7 +7,7 @@ use crate::name::HostName;
 use crate::policy::Reason;
 
 /// Reads a ClientHello with its handshake header (RFC 8446, section 4.1.2; older forms differ only in values).
-pub(super) fn read(message: &[u8]) -> Result<Hello, HelloReject> {
+pub(super) fn read(message: &[u8], expected: Option<&HostName>) -> Result<Hello, HelloReject> {
     let mut hello = Bytes(message);
     hello.take(MESSAGE_HEADER).ok_or(bad_hello(SHORT))?;
     if hello.u16().ok_or(bad_hello(SHORT))? >> 8 != 3 {
@@ -34,10 +34,10 @@ pub(super) fn read(message: &[u8]) -> Result<Hello, HelloReject> {
     if !hello.0.is_empty() {
         return Err(bad_hello("bytes stand behind the extensions"));
     }
-    read_extensions(extensions)
+    read_extensions(extensions, expected)
 }
 
-fn read_extensions(mut rest: Bytes<'_>) -> Result<Hello, HelloReject> {
+fn read_extensions(mut rest: Bytes<'_>, expected: Option<&HostName>) -> Result<Hello, HelloReject> {
     let mut hello = Hello { sni: None, ech: false };
     let mut count = 0;
     let mut seen = Kinds {
@@ -54,7 +54,7 @@ fn read_extensions(mut rest: Bytes<'_>) -> Result<Hello, HelloReject> {
             return Err(bad_hello("more than 128 extensions"));
         }
         match kind {
-            SERVER_NAME => hello.sni = Some(read_server_name(data)?),
+            SERVER_NAME => hello.sni = Some(read_server_name(data, expected)?),
             ENCRYPTED_CLIENT_HELLO | ENCRYPTED_SERVER_NAME => hello.ech = true,
             _ => {}
         }
@@ -90,7 +90,7 @@ impl Kinds {
 }
 
 /// One list with one entry of type `host_name` (RFC 6066, section 3).
-fn read_server_name(mut data: Bytes<'_>) -> Result<HostName, HelloReject> {
+fn read_server_name(mut data: Bytes<'_>, expected: Option<&HostName>) -> Result<HostName, HelloReject> {
     let mut list = data.vector16().ok_or(bad_sni("the server_name list is cut short"))?;
     if !data.0.is_empty() {
         return Err(bad_sni("bytes stand behind the server_name list"));
@@ -101,6 +101,9 @@ fn read_server_name(mut data: Bytes<'_>) -> Result<HostName, HelloReject> {
     let name = list.vector16().ok_or(bad_sni("the server_name is cut short"))?;
     if !list.0.is_empty() {
         return Err(bad_sni("the server_name list has more than one entry"));
+    }
+    if let Some(expected) = expected.filter(|expected| expected.as_str().as_bytes() == name.0) {
+        return Ok(expected.clone());
     }
     HostName::parse_sni(name.0).map_err(|_| bad_sni("the server_name is not a host name in its canonical form"))
 }

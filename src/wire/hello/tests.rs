@@ -116,6 +116,23 @@ fn captured_hellos_are_read() {
     }
 }
 
+#[test]
+fn an_expected_name_changes_nothing_that_is_read() {
+    for case in Case::all() {
+        let sent = case.sent();
+        let read = HelloReader::new().advance(&sent);
+        let own = case.name.filter(|name| name != "none");
+        for name in [own.as_deref(), Some("api.allowed.test"), Some("test")]
+            .into_iter()
+            .flatten()
+        {
+            let name = HostName::parse(name.as_bytes()).unwrap();
+            let expecting = HelloReader::expecting(Some(name.clone())).advance(&sent);
+            assert_eq!(expecting, read, "{}: {name}", case.id);
+        }
+    }
+}
+
 /// Whatever came first, the reader is in the same state after the same bytes. So one cut is as good as none, and so
 /// is every number of cuts.
 #[test]
