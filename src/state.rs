@@ -45,6 +45,19 @@ impl State {
         self.policy.load_full()
     }
 
+    /// Brings a snapshot up to date. Nearly always it is: then nobody else's count of it is touched.
+    pub fn renew(&self, held: &mut Arc<Policy>) {
+        let policy = self.policy.load();
+        if !Arc::ptr_eq(&policy, held) {
+            *held = Arc::clone(&policy);
+        }
+    }
+
+    /// Which policy is in force.
+    pub fn generation(&self) -> Generation {
+        self.policy.load().generation()
+    }
+
     pub fn since(&self) -> Timestamp {
         **self.since.load()
     }

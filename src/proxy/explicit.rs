@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::AsyncReadExt;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until};
 
 use super::client::Client;
 use super::connect::{self, Manner};
@@ -84,25 +84,24 @@ async fn read_head(
         }
         buffer.reserve(READ);
         let idle = buffer.is_empty();
-        let read = async {
-            tokio::select! {
-                biased;
-                read = client.read_buf(buffer) => read,
-                // Nobody has asked anything yet, so nobody is let down.
-                () = connection.proxy.draining.cancelled(), if idle => Ok(0),
-            }
+        let read = tokio::select! {
+            biased;
+            read = client.read_buf(buffer) => Some(read),
+            // Nobody has asked anything yet, so nobody is let down.
+            () = connection.proxy.draining.cancelled(), if idle => Some(Ok(0)),
+            () = sleep_until(deadline) => None,
         };
-        match timeout_at(deadline, read).await {
-            Ok(Ok(1..)) => {}
-            Ok(_) if buffer.is_empty() => return Ok(None),
-            Ok(_) => {
+        match read {
+            Some(Ok(1..)) => {}
+            Some(_) if buffer.is_empty() => return Ok(None),
+            Some(_) => {
                 let detail = "the client closed the connection within a request head";
                 return Err(HeadReject {
                     reason: Reason::ClientClosed,
                     detail,
                 });
             }
-            Err(_) => {
+            None => {
                 let detail = "the request head was not complete in time";
                 return Err(HeadReject {
                     reason: Reason::HeadTimeout,

@@ -189,7 +189,7 @@ impl Case {
     /// The same, unless the gate has just said it.
     fn judge_unless(&mut self, ask: Ask, said: Option<Said>) -> Decision {
         self.tracked.ask(ask.clone());
-        self.policy = self.connection.proxy.state.policy();
+        self.connection.proxy.state.renew(&mut self.policy);
         let mut decision = match said.filter(|said| said.stands(&self.policy, &ask)) {
             Some(said) => said.decision,
             None => gate(&self.policy, Timestamp::now(), &self.connection.source, &ask),

@@ -203,10 +203,11 @@ impl Tracked {
             known.established = Some(Established { at, rule });
             known.passed_over
         };
-        let policy = self.connection.proxy.state.policy();
-        if policy.generation() == judged && !passed_over {
+        let state = &self.connection.proxy.state;
+        if state.generation() == judged && !passed_over {
             return true;
         }
+        let policy = state.policy();
         let known = self.known();
         known
             .ask
