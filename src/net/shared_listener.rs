@@ -2,19 +2,24 @@
 //! Must not wait in the kernel, nor ask it for a connection that is not there: to say no costs it as much as 15 `poll`s.
 //! Called by each worker, with its own copy of the descriptor.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::task::Poll;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
-use rustix::net::{SocketFlags, acceptfrom_with};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpStream;
 
 /// One thread's share of the socket.
 #[derive(Debug)]
-pub struct SharedListener(AsyncFd<TcpListener>);
+pub struct SharedListener {
+    /// Told of connections. What it is told is taken back without asking for one.
+    told: AsyncFd<TcpListener>,
+    /// Gives them: of its streams tokio knows that they may be read at once, without being told so first.
+    listener: tokio::net::TcpListener,
+}
 
 impl SharedListener {
     /// With this thread's runtime. The socket must not block.
@@ -28,7 +33,10 @@ impl SharedListener {
         reason = "sound for a listener, which owns its descriptor until it is dropped"
     )]
     pub fn of(socket: &TcpListener) -> io::Result<Self> {
-        AsyncFd::with_interest(socket.try_clone()?, Interest::READABLE).map(Self)
+        Ok(Self {
+            told: AsyncFd::with_interest(socket.try_clone()?, Interest::READABLE)?,
+            listener: tokio::net::TcpListener::from_std(socket.try_clone()?)?,
+        })
     }
 
     /// The next connection that no other thread takes. May be dropped while it waits.
@@ -37,27 +45,25 @@ impl SharedListener {
     /// Those of `accept(2)`. Those of the network concern one connection that is gone by now.
     pub async fn accept(&self) -> io::Result<(TcpStream, SocketAddr)> {
         loop {
-            let mut ready = self.0.readable().await?;
+            let mut told = self.told.readable().await?;
             // A connection that comes after this look is told anew.
             if !self.has_pending()? {
-                ready.clear_ready();
+                told.clear_ready();
                 continue;
             }
-            match acceptfrom_with(self.0.get_ref(), SocketFlags::NONBLOCK | SocketFlags::CLOEXEC) {
-                Ok((stream, peer)) => {
-                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer).ok());
-                    let peer = peer.ok_or_else(|| io::Error::other("a connection without an address"))?;
-                    return Ok((TcpStream::from_std(stream.into())?, peer));
-                }
-                // Another thread was faster.
-                Err(Errno::AGAIN) => ready.clear_ready(),
-                Err(error) => return Err(error.into()),
+            let accepted = poll_fn(|cx| Poll::Ready(self.listener.poll_accept(cx))).await;
+            if let Poll::Ready(accepted) = accepted {
+                return accepted;
+            }
+            // Another thread was faster; or one of the two is told later, and until then there is nothing to look for.
+            if self.has_pending()? {
+                return self.listener.accept().await;
             }
         }
     }
 
     fn has_pending(&self) -> io::Result<bool> {
-        let mut listener = [PollFd::new(self.0.get_ref(), PollFlags::IN)];
+        let mut listener = [PollFd::new(&self.listener, PollFlags::IN)];
         Ok(poll(&mut listener, Some(&Timespec::default()))? > 0)
     }
 }
