@@ -11,6 +11,7 @@ mod explicit;
 #[cfg(test)]
 mod fixture;
 mod forward;
+mod judged_dial;
 mod refusal;
 pub(crate) mod session;
 mod sni;

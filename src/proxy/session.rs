@@ -2,8 +2,8 @@
 //! Must not parse; it gets parsed destinations and gives verdicts. No path leaves it without exactly one record.
 //! Called by the fronts; they differ only in how they arrive at a destination and how they say no.
 
-use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, OnceLock};
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -11,14 +11,15 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Proxy;
+use super::judged_dial::{Said, dial_judged};
 use super::refusal::{Page, Refusal};
 use super::tracker::Tracked;
 use crate::name::{Host, HostName, Port};
-use crate::net::dial::{DialError, Dialled, Limits, Resolution, dial};
+use crate::net::dial::{DialError, Dialled};
 use crate::policy::{Action, Ask, Decision, Inspect, Policy, Reason, Seen, Source, Stage, gate, suggestion};
 use crate::settings::Mode;
+use crate::telemetry::ListenerMetrics;
 use crate::telemetry::record::{DecisionRecord, Entry, Shown};
-use crate::telemetry::{ConnectResult, DnsResult, Limit, ListenerMetrics};
 
 /// A listener as its sessions see it.
 #[derive(Debug)]
@@ -55,15 +56,6 @@ pub(crate) struct Case {
     decision: Option<Decision>,
     /// What is known for the record; taken when it is written.
     record: Option<Box<DecisionRecord>>,
-}
-
-/// What the gate has said to an ask, with all that could make it say something else.
-#[derive(Debug)]
-struct Said {
-    policy: Arc<Policy>,
-    at: Timestamp,
-    address: IpAddr,
-    decision: Decision,
 }
 
 /// What a settled, allowed case leaves for the tunnel or the exchange.
@@ -376,18 +368,6 @@ impl Case {
     }
 }
 
-impl Said {
-    /// Whether the gate would say it again, to the ask that it was said to once this address is dialled: the same policy
-    /// is in force, and no moment has passed that changes its answers.
-    fn stands(&self, policy: &Arc<Policy>, ask: &Ask) -> bool {
-        Arc::ptr_eq(&self.policy, policy)
-            && ask.address == Some(self.address)
-            && policy
-                .next_change(self.at)
-                .is_none_or(|change| Timestamp::now() < change)
-    }
-}
-
 impl Drop for Case {
     fn drop(&mut self) {
         if self.record.is_none() {
@@ -400,89 +380,6 @@ impl Drop for Case {
         };
         self.settle(Timestamp::now(), false, Stage::Request, reason, None);
     }
-}
-
-/// Dials for an ask whose verdict is already written; the guard and the gate judge the new address all the same.
-pub(crate) async fn dial_allowed(connection: &Connection, ask: &Ask) -> Option<(Dialled, Decision)> {
-    let (dialled, _) = dial_judged(connection, ask).await.ok()?;
-    let policy = connection.proxy.state.policy();
-    let decision = gate(
-        &policy,
-        Timestamp::now(),
-        &connection.source,
-        &ask.clone().dialling(dialled.address),
-    );
-    decision.is_allowed().then_some((dialled, decision))
-}
-
-/// Resolves and dials; only addresses that the gate passes are dialled. What it has said of the first one that it
-/// passed comes back too.
-async fn dial_judged(connection: &Connection, ask: &Ask) -> Result<(Dialled, Option<Said>), DialError> {
-    let proxy = &connection.proxy;
-    let policy = proxy.state.policy();
-    let now = Timestamp::now();
-    let started = Instant::now();
-    let passed = OnceLock::new();
-    let judge = |address: IpAddr| {
-        if proxy.own.contains(address, ask.port.number()) {
-            return Err(Reason::SelfAddress);
-        }
-        let decision = gate(&policy, now, &connection.source, &ask.clone().dialling(address));
-        if decision.is_allowed() {
-            passed.get_or_init(|| (address, decision));
-            Ok(())
-        } else {
-            Err(decision.reason)
-        }
-    };
-    let result = dial(
-        &proxy.resolver,
-        connection.source.address,
-        &ask.host,
-        ask.port,
-        &judge,
-        &Limits::within(proxy.timeouts.connect),
-    )
-    .await;
-    measure(proxy, &result, started.elapsed());
-    let said = passed.into_inner().map(|(address, decision)| Said {
-        policy,
-        at: now,
-        address,
-        decision,
-    });
-    Ok((result?, said))
-}
-
-/// Counts how resolving and dialling went.
-fn measure(proxy: &Proxy, result: &Result<Dialled, DialError>, took: Duration) {
-    let metrics = proxy.telemetry.metrics();
-    let (resolution, dns_took) = match result {
-        Ok(dialled) => (dialled.resolution, dialled.dns_took),
-        Err(error) => (error.resolution, error.dns_took),
-    };
-    if let Some(resolution) = resolution {
-        let result = match resolution {
-            Resolution::Answered => DnsResult::Ok,
-            Resolution::Cached => DnsResult::Cached,
-            Resolution::Stale => DnsResult::Stale,
-            Resolution::NotFound => DnsResult::NotFound,
-            Resolution::Failed => DnsResult::Failed,
-            Resolution::TimedOut => DnsResult::Timeout,
-        };
-        metrics.dns(result, dns_took);
-    }
-    if result.as_ref().is_err_and(|error| error.reason == Reason::Limit) {
-        metrics.limit(Limit::Dns);
-    }
-    let connect = match result {
-        Ok(_) => ConnectResult::Ok,
-        Err(error) if error.reason == Reason::Connect => ConnectResult::Failed,
-        Err(error) if error.reason == Reason::ConnectTimeout => ConnectResult::Timeout,
-        // Nothing was dialled.
-        Err(_) => return,
-    };
-    metrics.connect(connect, took.saturating_sub(dns_took));
 }
 
 /// The decision's need, as a value that fronts can match on.
