@@ -82,6 +82,11 @@ fn is_closed_by_its_drop(side: &impl Side) -> bool {
     side.socket().is_some()
 }
 
+/// Frees the buffers of this thread that no relay has borrowed since this was last called.
+pub fn trim_buffers() {
+    buffer::trim();
+}
+
 /// What the failure of one direction means for the tunnel.
 enum Failure {
     /// The reader has gone. It has sent nothing that is not delivered, and hears nothing any more.

@@ -56,12 +56,17 @@ pub(super) fn borrow(size: Size) -> Lease {
     } else {
         size
     };
-    let kept = POOL.with_borrow_mut(|pool| pool.free(size).pop());
+    let kept = POOL.with_borrow_mut(|pool| pool.free(size).take());
     #[cfg(test)]
     LEASED.with(|leased| leased.set(leased.get() + 1));
     Lease {
         bytes: kept.unwrap_or_else(|| vec![0; size.bytes()].into_boxed_slice()),
     }
+}
+
+/// Frees the buffers of this thread that nobody has borrowed since this was last called.
+pub(super) fn trim() {
+    POOL.with_borrow_mut(|pool| [&mut pool.small, &mut pool.middle, &mut pool.large].map(Free::trim));
 }
 
 impl Lease {
@@ -101,8 +106,8 @@ impl Drop for Lease {
         let _ = POOL.try_with(|pool| {
             let mut pool = pool.borrow_mut();
             let free = pool.free(size);
-            if free.len() < size.kept() {
-                free.push(bytes);
+            if free.buffers.len() < size.kept() {
+                free.buffers.push(bytes);
             }
         });
     }
@@ -111,13 +116,34 @@ impl Drop for Lease {
 /// Free buffers of one thread.
 #[derive(Default)]
 struct Pool {
-    small: Vec<Box<[u8]>>,
-    middle: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    small: Free,
+    middle: Free,
+    large: Free,
+}
+
+/// Those of one size. The last ones are used first.
+#[derive(Default)]
+struct Free {
+    buffers: Vec<Box<[u8]>>,
+    /// How many of them nobody has needed since the last trim.
+    unused: usize,
+}
+
+impl Free {
+    fn take(&mut self) -> Option<Box<[u8]>> {
+        let buffer = self.buffers.pop();
+        self.unused = self.unused.min(self.buffers.len());
+        buffer
+    }
+
+    fn trim(&mut self) {
+        self.buffers.drain(..self.unused.min(self.buffers.len()));
+        self.unused = self.buffers.len();
+    }
 }
 
 impl Pool {
-    fn free(&mut self, size: Size) -> &mut Vec<Box<[u8]>> {
+    fn free(&mut self, size: Size) -> &mut Free {
         match size {
             Size::Small => &mut self.small,
             Size::Middle => &mut self.middle,
@@ -155,4 +181,26 @@ const LARGER_LIMIT: usize = 32 << 20;
 #[cfg(test)]
 pub(super) fn leased() -> isize {
     LEASED.get()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn free() -> [usize; 3] {
+        POOL.with_borrow(|pool| [&pool.small, &pool.middle, &pool.large].map(|free| free.buffers.len()))
+    }
+
+    #[test]
+    fn buffers_that_nobody_needs_are_freed() {
+        let sizes = [Size::Small, Size::Middle, Size::Large];
+        drop(sizes.map(|size| [borrow(size), borrow(size), borrow(size)]));
+        trim();
+        assert_eq!(free(), [3; 3], "all were needed since the last time");
+        drop([borrow(Size::Small), borrow(Size::Small), borrow(Size::Large)]);
+        trim();
+        assert_eq!(free(), [2, 0, 1]);
+        trim();
+        assert_eq!(free(), [0; 3]);
+    }
 }
