@@ -335,6 +335,8 @@ async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: 
     }
     proxy.tracker.cut_all(End::Drain);
     proxy.drained.cancel();
+    // Those that came to be open in between. Whoever opens from here on sees that all is over.
+    proxy.tracker.cut_all(End::Drain);
     // What was cut writes its record on its way out.
     let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
 }

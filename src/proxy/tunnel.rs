@@ -102,10 +102,15 @@ impl Established {
     pub(crate) fn relay(mut self) -> impl Future<Output = ()> + Send {
         async move {
             let tracked = &self.tunnel.tracked;
-            let end = tokio::select! {
-                biased;
-                end = tracked.wait_cut() => end,
-                end = run(tracked, &mut self.client, &mut self.upstream, &mut self.first) => end,
+            let end = if tracked.connection.proxy.drained.is_cancelled() {
+                // It opened behind the one that has cut all others.
+                End::Drain
+            } else {
+                tokio::select! {
+                    biased;
+                    end = tracked.wait_cut() => end,
+                    end = run(tracked, &mut self.client, &mut self.upstream, &mut self.first) => end,
+                }
             };
             self.tunnel.ended(end);
             if end != End::Finished {
@@ -159,8 +164,50 @@ impl Drop for Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::name::{Host, Port};
+    use crate::policy::Stage;
+    use crate::policy::fixture::load;
+    use crate::proxy::fixture::{connection, proxy, settings};
+    use crate::proxy::session::Case;
     use crate::proxy::{explicit, sni};
+    use crate::telemetry::record::Entry;
+
+    /// Allowed when all that was open has been cut already, because the process ends.
+    #[tokio::test]
+    async fn no_tunnel_opens_behind_the_end_of_a_drain() {
+        let policy = load("allow:\n  - {to: [\"tcp://127.0.0.1:9\"], addresses: [127.0.0.0/8]}\n");
+        let (proxy, front) = proxy(&settings(), policy);
+        let (mut near, client) = pair().await;
+        let (mut far, upstream) = pair().await;
+        let connection = connection(&proxy, &front, client.peer_addr().unwrap());
+        let mut case = Case::open(connection, Entry::Connect, Instant::now());
+        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+        let ask = Ask::new(Host::Address(address), Port::new(9).unwrap());
+        let decision = case.judge(ask.dialling(address));
+        let allowed = case.allow(Stage::Address, decision);
+        let (client, first) = (Client::Plain(client), BytesMut::from("early"));
+        proxy.drained.cancel();
+        let established = Established::open(allowed, client, upstream, first).expect("it is allowed");
+        let mut relay = tokio_test::task::spawn(established.relay());
+        tokio_test::assert_ready!(relay.poll());
+        drop(relay);
+        for peer in [&mut near, &mut far] {
+            let read = peer.read(&mut [0; 8]).await;
+            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let (near, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+        (near.unwrap(), accepted.unwrap().0)
+    }
 
     /// Every idle tunnel holds this future, and no buffer.
     #[test]
