@@ -134,6 +134,7 @@ mod tests {
             ("x-end", "1"),
             ("proxy-connection", "keep-alive"),
             ("te", "trailers"),
+            ("http2-settings", "AAMAAABkAAQCAAAAAAIAAAAA"),
         ]);
         strip_hop_by_hop(&mut map);
         let mut left: Vec<_> = map.keys().map(HeaderName::as_str).collect();
