@@ -72,7 +72,10 @@ fn version(program: &str, argument: &str) -> anyhow::Result<String> {
     let text = [output.stdout, output.stderr].concat();
     let text = String::from_utf8_lossy(&text);
     let line = text.lines().find(|line| line.chars().any(|c| c.is_ascii_digit()));
-    Ok(line.unwrap_or_default().trim().to_owned())
+    let line = line.unwrap_or_default().trim();
+    // Some begin with where they are installed.
+    let (_, line) = line.split_once(&format!("/{program} ")).unwrap_or(("", line));
+    Ok(line.trim().to_owned())
 }
 
 /// Enough for 9,000 tunnels below a limit of 20,000 files.
