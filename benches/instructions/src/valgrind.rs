@@ -12,6 +12,9 @@ use anyhow::{Context, ensure};
 /// Instructions by the number of the thread, in the order in which they were started.
 pub(crate) type Threads = BTreeMap<u32, u64>;
 
+/// The thread that a program starts with.
+pub(crate) const MAIN: u32 = 1;
+
 /// Runs the program to its end.
 pub(crate) fn count(program: &Command) -> anyhow::Result<Threads> {
     let dir = tempfile::tempdir()?;
