@@ -115,7 +115,8 @@ impl App {
                 cause,
             }]
         })?;
-        let proxy = Arc::new(Proxy::new(&settings, state, telemetry, resolver, descriptors));
+        let balance = workers.balance();
+        let proxy = Arc::new(Proxy::new(&settings, state, telemetry, resolver, balance, descriptors));
 
         let mut problems = Vec::new();
         let mut bound = Vec::new();
@@ -286,7 +287,7 @@ fn bind_listener(
         net::listen::bind(listener.bind, binds)
     };
     let socket = socket.and_then(|socket| Ok((socket.local_addr()?, workers.share(&socket)?)));
-    let (address, listeners) = socket.map_err(|cause| StartError::Bind {
+    let (address, sockets) = socket.map_err(|cause| StartError::Bind {
         name: name.clone(),
         address: listener.bind,
         cause,
@@ -309,7 +310,7 @@ fn bind_listener(
     });
     Ok((
         Bound {
-            listeners,
+            sockets,
             door: Door {
                 front: arc_swap::ArcSwap::new(front).into(),
                 certificates,

@@ -17,4 +17,4 @@ pub mod socket;
 pub use dial::{DialError, Dialled, Limits, dial};
 pub use own::Own;
 pub use resolve::{Answer, Family, ResolveError, Resolver};
-pub use socket::abort;
+pub use socket::{abort, do_not_abort};

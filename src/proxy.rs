@@ -5,6 +5,7 @@
 pub(crate) mod accept;
 #[cfg(test)]
 mod allocations;
+pub(crate) mod balance;
 mod client;
 mod connect;
 mod explicit;
@@ -33,6 +34,7 @@ use crate::state::State;
 use crate::telemetry::Telemetry;
 
 use self::accept::Admission;
+use self::balance::Balance;
 use self::tracker::Tracker;
 
 /// What all sessions share.
@@ -49,6 +51,7 @@ pub(crate) struct Proxy {
     /// For tunnels that carry bulk.
     pub(crate) pipes: Pipes,
     pub(crate) admission: Admission,
+    pub(crate) balance: Arc<Balance>,
     pub(crate) timeouts: settings::Timeouts,
     /// Whether a connection is refused while records cannot be written.
     pub(crate) records_required: bool,
@@ -66,6 +69,7 @@ impl Proxy {
         state: Arc<State>,
         telemetry: Telemetry,
         resolver: Resolver,
+        balance: Arc<Balance>,
         descriptors: u64,
     ) -> Self {
         Self {
@@ -77,6 +81,7 @@ impl Proxy {
             clock: Clock::new(),
             pipes: Pipes::new(net::descriptors::pipes(descriptors)),
             admission: Admission::new(&settings.limits, descriptors),
+            balance,
             timeouts: settings.timeouts.clone(),
             records_required: settings.log.required,
             ids: Ids::new(),

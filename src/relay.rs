@@ -8,6 +8,7 @@ mod copy;
 mod lane;
 mod pipe;
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::task::Poll;
 
@@ -31,22 +32,49 @@ impl Side for TcpStream {
     }
 }
 
+/// How far the two directions of a tunnel are, and what they have read and not written yet.
+#[derive(Debug)]
+pub struct Relay {
+    up: Copy,
+    down: Copy,
+    end: End,
+}
+
+/// How relaying stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It is over.
+    Ended(End),
+    /// It is to go on in another thread ([`give_away`]), where the same [`Relay`] goes on.
+    GivenAway,
+}
+
 /// Relays until both directions are done.
 ///
 /// An end of input is passed on as one (flush, then shutdown of the other side's writing), and the other direction goes
-/// on. The end of both is left to the caller, who closes the sockets: then the second one is passed on. Anything else that ends a side is [`End::ClientReset`] or [`End::UpstreamReset`]: the caller then resets the
-/// other socket too ([`crate::net::abort`]), so that nothing cut short looks complete. What was moved is in `activity`
-/// at every moment, however this ends, and no buffer or pipe is held while nothing moves.
-pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity: &Activity, pipes: &Pipes) -> End {
-    let mut up = Copy::new();
-    let mut down = Copy::new();
-    let mut end = End::Finished;
+/// on. The end of both is left to the caller, who closes the sockets: then the second one is passed on. Anything else that
+/// ends a side is [`End::ClientReset`] or [`End::UpstreamReset`]: the caller then resets the other socket too
+/// ([`crate::net::abort`]), so that nothing cut short looks complete. What was moved is in `activity` at every moment,
+/// however this ends, and no buffer or pipe is held while nothing moves.
+pub async fn relay<C: Side, U: Side>(
+    relay: &mut Relay,
+    client: &mut C,
+    upstream: &mut U,
+    activity: &Activity,
+    pipes: &Pipes,
+) -> Stop {
+    let Relay { up, down, end } = relay;
     poll_fn(|cx| {
+        if client.socket().is_some() && upstream.socket().is_some() && is_given_away() {
+            up.leave_thread();
+            down.leave_thread();
+            return Poll::Ready(Stop::GivenAway);
+        }
         match up.poll(cx, client, upstream, pipes, &mut |bytes| activity.moved_up(bytes)) {
-            Poll::Ready(Err(failed)) => match meaning(failed, &down) {
-                Failure::Lost => return Poll::Ready(End::ClientReset),
+            Poll::Ready(Err(failed)) => match meaning(failed, down) {
+                Failure::Lost => return Poll::Ready(Stop::Ended(End::ClientReset)),
                 Failure::Unheard => {
-                    end = End::UpstreamReset;
+                    *end = End::UpstreamReset;
                     down.end_without_shutdown();
                 }
                 Failure::None => {}
@@ -55,10 +83,10 @@ pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity:
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match down.poll(cx, upstream, client, pipes, &mut |bytes| activity.moved_down(bytes)) {
-            Poll::Ready(Err(failed)) => match meaning(failed, &up) {
-                Failure::Lost => return Poll::Ready(End::UpstreamReset),
+            Poll::Ready(Err(failed)) => match meaning(failed, up) {
+                Failure::Lost => return Poll::Ready(Stop::Ended(End::UpstreamReset)),
                 Failure::Unheard => {
-                    end = End::ClientReset;
+                    *end = End::ClientReset;
                     up.end_without_shutdown();
                 }
                 Failure::None => {}
@@ -67,13 +95,46 @@ pub async fn relay<C: Side, U: Side>(client: &mut C, upstream: &mut U, activity:
             Poll::Ready(Ok(())) | Poll::Pending => {}
         }
         match (up.is_done(), down.is_done()) {
-            (true, true) => return Poll::Ready(end),
+            (true, true) => return Poll::Ready(Stop::Ended(*end)),
             (false, false) => {}
             _ => activity.half_close(),
         }
         Poll::Pending
     })
     .await
+}
+
+impl Relay {
+    /// Nothing has moved yet.
+    pub fn new() -> Self {
+        Self {
+            up: Copy::new(),
+            down: Copy::new(),
+            end: End::Finished,
+        }
+    }
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// From now on that many tunnels of this thread, those that move bytes first, stop to go on elsewhere. Not those that are
+/// more than two sockets: what belongs to TLS stays.
+pub fn give_away(tunnels: u32) {
+    GIVES.set(tunnels);
+}
+
+fn is_given_away() -> bool {
+    let gives = GIVES.get();
+    GIVES.set(gives.saturating_sub(1));
+    gives > 0
+}
+
+thread_local! {
+    static GIVES: Cell<u32> = const { Cell::new(0) };
 }
 
 /// Whether a side that has ended its input hears of the other's end by the close alone that follows: a socket does, and

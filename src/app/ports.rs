@@ -3,7 +3,7 @@
 //! Called by the app at start, and by the policy watch around every reload.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
@@ -14,7 +14,6 @@ use super::Listening;
 use super::fit::{self, Fixed};
 use super::workers::Handles;
 use crate::net;
-use crate::net::shared_listener::SharedListener;
 use crate::policy::{Policy, Problem};
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, Door};
@@ -49,7 +48,7 @@ struct Open {
 /// What a new policy needs: sockets that are bound, and who has which port.
 #[derive(Debug)]
 pub(super) struct Prepared {
-    bound: Vec<(u16, Vec<SharedListener>)>,
+    bound: Vec<(u16, Vec<TcpListener>)>,
     wanted: HashMap<u16, Arc<str>>,
 }
 
@@ -128,7 +127,7 @@ impl WorkloadPorts {
             }
             let socket = net::listen::bind(SocketAddr::new(self.ip, number), &[]);
             match socket.and_then(|socket| self.workers.share(&socket)) {
-                Ok(listeners) => bound.push((number, listeners)),
+                Ok(sockets) => bound.push((number, sockets)),
                 Err(error) => problems.push(fit::port_problem(policy, &workload.name, port, &error.to_string())),
             }
         }
@@ -154,7 +153,7 @@ impl WorkloadPorts {
                 open.front.store(self.front(workload));
             }
         }
-        for (port, listeners) in bound {
+        for (port, sockets) in bound {
             let Some(workload) = wanted.get(&port) else { continue };
             let front = Arc::new(ArcSwap::new(self.front(workload)));
             // Closed by the policy that drops it, or by the shutdown of the process.
@@ -168,7 +167,7 @@ impl WorkloadPorts {
             );
             self.waiting.push((
                 Bound {
-                    listeners,
+                    sockets,
                     door: Door {
                         front,
                         certificates: self.certificates.clone(),

@@ -2,21 +2,24 @@
 //! wake another thread: its sockets, its timers and its task are all with the worker that accepted it.
 //! Must not know what is served. Called by the app, which gives each worker every listening socket.
 
+use std::collections::VecDeque;
 use std::io;
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use tokio::runtime::{self, Handle};
-use tokio::time::interval;
+use rustix::time::{ClockId, clock_gettime};
+use tokio::runtime;
+use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::net::shared_listener::SharedListener;
 use crate::proxy::Proxy;
 use crate::proxy::accept::{Bound, accept};
-use crate::relay::trim_buffers;
+use crate::proxy::balance::{BEAT, Balance};
+use crate::relay::{give_away, trim_buffers};
 
 /// The workers. Dropped, they end; what they carry ends with them.
 #[derive(Debug)]
@@ -29,7 +32,7 @@ pub(super) struct Workers {
 
 /// Whom to give something to do.
 #[derive(Clone, Debug)]
-pub(super) struct Handles(Arc<[Handle]>);
+pub(super) struct Handles(Arc<Balance>);
 
 impl Workers {
     /// Starts them. There is always one.
@@ -39,18 +42,18 @@ impl Workers {
     pub(super) fn start(count: usize) -> io::Result<Self> {
         let stop = CancellationToken::new();
         let (alive, ended) = channel();
-        let mut handles = Vec::new();
-        for _ in 0..count.max(1) {
-            let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
-            handles.push(runtime.handle().clone());
-            let (stop, alive) = (stop.clone(), alive.clone());
+        let runtimes = (0..count.max(1)).map(|_| runtime::Builder::new_current_thread().enable_all().build());
+        let runtimes: Vec<_> = runtimes.collect::<io::Result<_>>()?;
+        let balance = Arc::new(Balance::new(runtimes.iter().map(|runtime| runtime.handle().clone())));
+        for (worker, runtime) in runtimes.into_iter().enumerate() {
+            let (stop, alive, balance) = (stop.clone(), alive.clone(), Arc::clone(&balance));
             thread::Builder::new().name("data".to_owned()).spawn(move || {
                 let _alive: Sender<()> = alive;
-                runtime.block_on(stop.run_until_cancelled(beat()));
+                runtime.block_on(stop.run_until_cancelled(beat(&balance, worker)));
             })?;
         }
         Ok(Self {
-            handles: Handles(handles.into()),
+            handles: Handles(balance),
             stop,
             ended,
         })
@@ -58,6 +61,11 @@ impl Workers {
 
     pub(super) fn handles(&self) -> &Handles {
         &self.handles
+    }
+
+    /// What there is to do, spread over them.
+    pub(super) fn balance(&self) -> Arc<Balance> {
+        Arc::clone(&self.handles.0)
     }
 
     /// Ends them, and waits that long for it at most.
@@ -76,21 +84,18 @@ impl Drop for Workers {
 }
 
 impl Handles {
-    /// The same listening socket for each worker: whoever has time takes the next connection.
-    pub(super) fn share(&self, socket: &std::net::TcpListener) -> io::Result<Vec<SharedListener>> {
-        let shared = self.0.iter().map(|worker| {
-            let _in = worker.enter();
-            SharedListener::of(socket)
-        });
-        shared.collect()
+    /// The same listening socket for each worker: of those that accept, whoever has time takes the next connection.
+    pub(super) fn share(&self, socket: &TcpListener) -> io::Result<Vec<TcpListener>> {
+        self.0.runtimes().map(|_| socket.try_clone()).collect()
     }
 
     /// Accepts until `closed`.
     pub(super) fn accept(&self, proxy: &Arc<Proxy>, bound: Bound, sessions: &TaskTracker, closed: &CancellationToken) {
-        for (worker, listener) in self.0.iter().zip(bound.listeners) {
-            worker.spawn(accept(
+        for (worker, (runtime, socket)) in self.0.runtimes().zip(bound.sockets).enumerate() {
+            runtime.spawn(accept(
                 Arc::clone(proxy),
-                listener,
+                worker,
+                socket,
                 bound.door.clone(),
                 sessions.clone(),
                 closed.clone(),
@@ -99,19 +104,41 @@ impl Handles {
     }
 }
 
-/// Never ends. Frees what a burst has left to this thread, and saves work just by being there: tokio's timer interrupts
-/// its own thread for each new timer that is due before all others it waits for (an eventfd written and read); beside one
-/// that is always due soon, those of sessions never are.
-async fn beat() {
+/// Never ends. Tells how busy this thread is, gives away what is too much, and frees what a burst has left to it.
+///
+/// It saves work just by being there, too: tokio's timer interrupts its own thread for each new timer that is due before
+/// all others it waits for (an eventfd written and read); beside one that is always due soon, those of sessions never are.
+async fn beat(balance: &Balance, worker: usize) {
     let mut beats = interval(BEAT);
+    beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let (mut before, mut used_before) = (Instant::now(), cpu_time());
+    let mut shares = VecDeque::from([0; STEADY]);
     for number in 0_u32.. {
         beats.tick().await;
+        let (now, used) = (Instant::now(), cpu_time());
+        shares.pop_front();
+        shares.push_back(share(used.saturating_sub(used_before), now - before));
+        let steady = shares.iter().min().copied().unwrap_or_default();
+        give_away(balance.beat(worker, steady, now));
+        (before, used_before) = (now, used);
         if number % BEATS_A_TRIM == 0 {
             trim_buffers();
         }
     }
 }
 
-/// Below nearly all times that sessions wait for, above what an idle process would notice.
-const BEAT: Duration = Duration::from_millis(200);
-const BEATS_A_TRIM: u32 = 5;
+/// Of this thread, since its start (`clock_gettime(2)`, `CLOCK_THREAD_CPUTIME_ID`).
+fn cpu_time() -> Duration {
+    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+}
+
+/// Thousandths of a CPU.
+fn share(used: Duration, passed: Duration) -> u32 {
+    let share = used.as_micros() * 1000 / passed.as_micros().max(1);
+    u32::try_from(share).unwrap_or(u32::MAX).min(1000)
+}
+
+const BEATS_A_TRIM: u32 = 10;
+/// Beats throughout which a thread has to be busy to count as that. One alone may be the moment in which nobody else wanted
+/// the CPU.
+const STEADY: usize = 3;

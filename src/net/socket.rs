@@ -1,13 +1,12 @@
 //! Options of the two sockets of a tunnel: no delay, dead peers noticed, aborts passed on as aborts.
 //! Must not read or write bytes. Buffers stay alone: setting their sizes would switch the kernel's tuning off.
-//! Called for each listener and each upstream, and when a tunnel is cut.
+//! Called for each listener and each upstream, and when a tunnel is cut or changes its worker.
 
 use std::io;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
 use socket2::{SockRef, TcpKeepalive};
-use tokio::net::TcpStream;
 
 /// Sets what the sockets of clients need on the listener that accepts them; they inherit it.
 pub fn tune_listener(listener: &impl AsFd) -> io::Result<()> {
@@ -32,9 +31,17 @@ pub fn tune_upstream(socket: &impl AsFd) -> io::Result<()> {
 }
 
 /// Makes the close that follows a reset. What the peer has not acknowledged yet is lost: it must not look complete.
-pub fn abort(stream: &TcpStream) {
+pub fn abort(stream: &impl AsFd) {
     // A socket on which this fails is already gone, so there is nobody to tell.
     let _ = SockRef::from(stream).set_linger(Some(Duration::ZERO));
+}
+
+/// Takes [`abort`] back.
+///
+/// # Errors
+/// The socket is gone.
+pub fn do_not_abort(stream: &impl AsFd) -> io::Result<()> {
+    SockRef::from(stream).set_linger(None)
 }
 
 /// Well under the 4 minutes after which Azure's load balancers forget an idle flow.

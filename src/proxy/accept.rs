@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::pin::pin;
+use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -21,13 +21,14 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 
 use super::client::Client;
 use super::connect::{self, Manner};
 use super::forward::{self, Scope};
 use super::session::{Case, Connection, Front};
 use super::tls::Certificates;
-use super::tunnel::Established;
+use super::tunnel::{Established, Moving};
 use super::{Proxy, explicit, sni};
 use crate::name::Port;
 use crate::net;
@@ -36,6 +37,7 @@ use crate::net::shared_listener::SharedListener;
 use crate::policy::{Reason, Source, Stage};
 use crate::settings::{Limits, Mode, UpstreamPort};
 use crate::telemetry::Limit;
+use crate::telemetry::metrics::Open;
 use crate::telemetry::record;
 
 /// Counts client connections against the limits.
@@ -60,11 +62,20 @@ struct Admitted {
     source: IpAddr,
 }
 
+/// What a connection has until its end, whichever worker carries it.
+#[derive(Debug)]
+pub(super) struct Place {
+    _open: Open,
+    _admitted: Admitted,
+    /// Dropped last: whoever waits for the end of all connections sees it then.
+    _session: TaskTrackerToken,
+}
+
 /// One bound listener.
 #[derive(Debug)]
 pub(crate) struct Bound {
     /// The socket, once for each worker.
-    pub(crate) listeners: Vec<SharedListener>,
+    pub(crate) sockets: Vec<TcpListener>,
     pub(crate) door: Door,
 }
 
@@ -139,21 +150,53 @@ impl Drop for Admitted {
     }
 }
 
-/// Accepts until `closed`, beside the other workers on the same socket. Connections stay with the worker that took them,
-/// in `sessions`, which outlives the listener.
+/// Accepts while this worker is to, until `closed`. Connections are in `sessions`, which outlives the listener.
 pub(crate) async fn accept(
     proxy: Arc<Proxy>,
-    listener: SharedListener,
+    worker: usize,
+    socket: TcpListener,
     door: Door,
     sessions: TaskTracker,
     closed: CancellationToken,
 ) {
+    let Some(mut accepts) = proxy.balance.accepts(worker) else {
+        return;
+    };
+    // Each worker has its own, so that its connections do not queue for one lock.
+    let drained = proxy.drained.child_token();
+    let mut pause = PAUSE_MIN;
+    let mut while_it_accepts = async || {
+        while accepts.wait_for(|accepts| *accepts).await.is_ok() {
+            match SharedListener::of(&socket) {
+                Ok(listener) => {
+                    let until = async {
+                        // Nobody is left to say so where it fails, and this ends as well.
+                        let _ = accepts.wait_for(|accepts| !accepts).await;
+                    };
+                    tokio::select! {
+                        biased;
+                        () = until => {}
+                        () = accept_all(&proxy, &listener, &door, &sessions, &drained) => {}
+                    }
+                }
+                Err(error) => cannot_accept(&proxy, &door, &error, &mut pause).await,
+            }
+        }
+    };
+    closed.run_until_cancelled(while_it_accepts()).await;
+}
+
+/// Never ends.
+async fn accept_all(
+    proxy: &Arc<Proxy>,
+    listener: &SharedListener,
+    door: &Door,
+    sessions: &TaskTracker,
+    drained: &CancellationToken,
+) {
     let Door { front, certificates } = door;
     let mut pause = PAUSE_MIN;
     let mut turn = 0;
-    let mut closing = pin!(closed.cancelled());
-    // Each worker has its own, so that its connections do not queue for one lock.
-    let drained = proxy.drained.child_token();
     loop {
         if turn == ACCEPTS_A_TURN {
             // The other workers get their share of a burst, and what was taken is served first.
@@ -161,36 +204,24 @@ pub(crate) async fn accept(
             yield_now().await;
         }
         turn += 1;
-        let accepted = tokio::select! {
-            biased;
-            () = &mut closing => return,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted {
+        match listener.accept().await {
             Ok((stream, peer)) => {
                 pause = PAUSE_MIN;
-                welcome(
-                    &proxy,
-                    &front.load(),
-                    certificates.as_ref(),
-                    &sessions,
-                    &drained,
-                    stream,
-                    peer,
-                );
+                let certificates = certificates.as_ref();
+                welcome(proxy, &front.load(), certificates, sessions, drained, stream, peer);
             }
             Err(error) if is_peer_gone(&error) => {}
-            Err(error) => {
-                // Out of descriptors or memory: those that are open go on, and their end makes room.
-                proxy.telemetry.metrics().limit(Limit::Descriptors);
-                tracing::warn!(listener = %front.load().name, %error, "cannot accept; waiting {pause:?}");
-                tokio::select! {
-                    () = &mut closing => return,
-                    () = sleep(pause) => pause = (pause * 2).min(PAUSE_MAX),
-                }
-            }
+            Err(error) => cannot_accept(proxy, door, &error, &mut pause).await,
         }
     }
+}
+
+/// Out of descriptors or memory: those that are open go on, and their end makes room.
+async fn cannot_accept(proxy: &Proxy, door: &Door, error: &io::Error, pause: &mut Duration) {
+    proxy.telemetry.metrics().limit(Limit::Descriptors);
+    tracing::warn!(listener = %door.front.load().name, %error, "cannot accept; waiting {pause:?}");
+    sleep(*pause).await;
+    *pause = (*pause * 2).min(PAUSE_MAX);
 }
 
 fn welcome(
@@ -222,18 +253,48 @@ fn welcome(
     match admitted {
         Ok(admitted) => {
             let (certificates, drained) = (certificates.cloned(), drained.clone());
-            sessions.spawn(async move {
-                let _open = connection.front.metrics.connection();
-                let _admitted = admitted;
+            let place = Place {
+                _open: connection.front.metrics.connection(),
+                _admitted: admitted,
+                _session: sessions.token(),
+            };
+            tokio::spawn(async move {
                 // What sets a tunnel up is large; it is boxed, and gone before the tunnel is relayed.
                 let set_up = Box::pin(serve(connection, stream, certificates));
                 if let Some(Some(established)) = drained.run_until_cancelled_owned(set_up).await {
-                    established.relay().await;
+                    carry(established, place).await;
                 }
             });
         }
         Err(limit) => refuse(connection, certificates.is_some(), sessions, stream, limit),
     }
+}
+
+/// Relays to the end, or until another worker is to go on.
+// Not an `async fn`: that would keep room for its arguments twice, in every idle tunnel.
+#[allow(clippy::manual_async_fn, reason = "its future is half the size")]
+pub(super) fn carry(mut established: Established, place: Place) -> impl Future<Output = ()> + Send {
+    async move {
+        while established.relay().await.is_continue() {
+            if let Some(calmest) = established.balance().calmest().cloned() {
+                match established.detach() {
+                    Ok(moving) => drop(calmest.spawn(go_on(moving, place))),
+                    Err(error) => tracing::warn!(%error, "a tunnel cannot leave its thread"),
+                }
+                return;
+            }
+        }
+    }
+}
+
+/// The same in another thread. What it gives has a name, or `carry` would be made of itself.
+fn go_on(moving: Moving, place: Place) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    Box::pin(async move {
+        match moving.attach() {
+            Ok(established) => carry(established, place).await,
+            Err(error) => tracing::warn!(%error, "a tunnel cannot go on in another thread"),
+        }
+    })
 }
 
 /// Says 503 where there is HTTP to say it in, and leaves a record.
@@ -358,3 +419,224 @@ const SHARDS: usize = 16;
 const FAREWELLS: usize = 256;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, Shutdown, TcpStream};
+    use std::thread;
+
+    use tokio::runtime::{Builder, Runtime};
+    use tokio::sync::oneshot;
+
+    use super::*;
+    use crate::proxy::balance::Balance;
+    use crate::proxy::fixture::{Between, balanced, settings, tunnel};
+    use crate::relay::give_away;
+
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    enum When {
+        Idle,
+        /// The origin takes nothing, and the relay holds what it has read.
+        Stuck,
+        ClientFinished,
+    }
+
+    /// All that comes afterwards is moved by the other worker, since this one's runtime does not run any more.
+    #[test]
+    fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
+        let (up, down) = (pattern(32 << 20, 251), pattern(3 << 20, 241));
+        for when in [When::Idle, When::Stuck, When::ClientFinished] {
+            let runtime = runtime();
+            let (calm, stop) = other_worker();
+            let (proxy, between) = runtime.block_on(tunnel("", Balance::new([calm])));
+            let Between {
+                client,
+                origin,
+                tracked,
+                established,
+            } = between;
+            let [mut client, mut origin] = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
+            let sessions = TaskTracker::new();
+            let place = Place {
+                _open: tracked.connection.front.metrics.connection(),
+                _admitted: Admission::admit(&proxy, Ipv4Addr::LOCALHOST.into()).unwrap(),
+                _session: sessions.token(),
+            };
+            sessions.close();
+            let carried = runtime.spawn(carry(established, place));
+
+            let sender = thread::spawn({
+                let (mut client, up) = (client.try_clone().unwrap(), up.clone());
+                move || {
+                    client.write_all(&up).unwrap();
+                    client.shutdown(Shutdown::Write).unwrap();
+                }
+            });
+            let mut received = Vec::new();
+            match when {
+                When::Idle => {}
+                When::Stuck => runtime.block_on(async {
+                    let mut before = 0;
+                    while before == 0 || tracked.activity.up() > before {
+                        before = tracked.activity.up();
+                        for _ in 0..1000 {
+                            yield_now().await;
+                        }
+                    }
+                }),
+                When::ClientFinished => {
+                    let mut origin = origin.try_clone().unwrap();
+                    let all = thread::spawn(move || {
+                        let mut all = Vec::new();
+                        origin.read_to_end(&mut all).unwrap();
+                        all
+                    });
+                    runtime.block_on(async {
+                        while !all.is_finished() {
+                            yield_now().await;
+                        }
+                    });
+                    received = all.join().unwrap();
+                }
+            }
+            give_away(1);
+            // Something has to move, or nothing asks whether to go.
+            origin.write_all(&down).unwrap();
+            let mut some = vec![0; if when == When::Stuck { 1 << 20 } else { 0 }];
+            origin.read_exact(&mut some).unwrap();
+            received.append(&mut some);
+            runtime.block_on(carried).unwrap();
+            assert!(!sessions.is_empty(), "{when:?}: it goes on elsewhere");
+
+            origin.read_to_end(&mut received).unwrap();
+            sender.join().unwrap();
+            assert!(received == up, "{when:?}: {} bytes up", received.len());
+            origin.shutdown(Shutdown::Write).unwrap();
+            let mut received = Vec::new();
+            client.read_to_end(&mut received).unwrap();
+            assert!(received == down, "{when:?}: {} bytes down", received.len());
+            runtime.block_on(sessions.wait());
+            assert_eq!(
+                (tracked.activity.up(), tracked.activity.down()),
+                (32 << 20, 3 << 20),
+                "{when:?}"
+            );
+            assert_eq!(proxy.admission.all.load(Relaxed), 0);
+            drop(stop);
+        }
+    }
+
+    #[test]
+    fn the_second_worker_accepts_when_the_first_is_full() {
+        let first = runtime();
+        let (second, stop) = other_worker();
+        let balance = Balance::new([first.handle().clone(), second.clone()]);
+        let policy = crate::policy::fixture::load("allow: []\n");
+        let (proxy, front) = first.block_on(async { balanced(&settings(), policy, balance) });
+        let socket = net::listen::bind((Ipv4Addr::LOCALHOST, 0).into(), &[]).unwrap();
+        let address = socket.local_addr().unwrap();
+        let sessions = TaskTracker::new();
+        for (worker, runtime) in [first.handle(), &second].into_iter().enumerate() {
+            runtime.spawn(accept(
+                Arc::clone(&proxy),
+                worker,
+                socket.try_clone().unwrap(),
+                Door {
+                    front: Arc::new(ArcSwap::new(Arc::clone(&front))),
+                    certificates: None,
+                },
+                sessions.clone(),
+                CancellationToken::new(),
+            ));
+        }
+        let ask = move || {
+            let mut client = blocking(TcpStream::connect(address).unwrap());
+            client.write_all(b"nothing that is HTTP\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        };
+        let now = std::time::Instant::now;
+        proxy.balance.beat(0, 1000, now());
+        proxy.balance.beat(1, 0, now());
+        // The first one does not run.
+        ask();
+        proxy.balance.beat(0, 0, now());
+        proxy.balance.beat(1, 0, now());
+        drop(stop);
+        let asked = thread::spawn(ask);
+        first.block_on(async {
+            while !asked.is_finished() {
+                yield_now().await;
+            }
+        });
+        asked.join().unwrap();
+    }
+
+    /// Cut while it is with nobody, it ends as soon as somebody has it.
+    #[test]
+    fn a_cut_reaches_a_tunnel_on_its_way() {
+        let runtime = runtime();
+        let (proxy, between) = runtime.block_on(tunnel("", Balance::new([])));
+        let Between {
+            client,
+            established,
+            tracked,
+            ..
+        } = between;
+        let moving = established.detach().unwrap();
+        assert_eq!(proxy.tracker.cut_all(record::End::Drain), ());
+        let mut client = blocking(client.into_std().unwrap());
+        runtime.block_on(async {
+            let mut established = moving.attach().unwrap();
+            assert!(established.relay().await.is_break());
+        });
+        assert_eq!(tracked.cut_for(), Some(record::End::Drain));
+        assert_eq!(
+            client.read(&mut [0]).unwrap_err().kind(),
+            io::ErrorKind::ConnectionReset
+        );
+    }
+
+    /// On its way it belongs to no runtime. If nobody takes it, its peers must not think that all has been said.
+    #[test]
+    fn a_tunnel_that_does_not_arrive_is_reset() {
+        let runtime = runtime();
+        let (_proxy, between) = runtime.block_on(tunnel("", Balance::new([])));
+        let Between {
+            client,
+            origin,
+            established,
+            ..
+        } = between;
+        let peers = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
+        drop(established.detach().unwrap());
+        for mut peer in peers {
+            assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    /// A thread that runs what it is given, until the sender is dropped.
+    fn other_worker() -> (tokio::runtime::Handle, oneshot::Sender<()>) {
+        let (stop, stopped) = oneshot::channel();
+        let runtime = runtime();
+        let handle = runtime.handle().clone();
+        thread::spawn(move || runtime.block_on(stopped));
+        (handle, stop)
+    }
+
+    fn blocking(peer: TcpStream) -> TcpStream {
+        peer.set_nonblocking(false).unwrap();
+        peer.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+        peer
+    }
+
+    fn pattern(length: usize, period: u8) -> Vec<u8> {
+        (0..period).cycle().take(length).collect()
+    }
+}

@@ -70,8 +70,9 @@ impl Lab {
     fn open_and_close(&self) {
         self.runtime.block_on(async {
             let client = self.client();
-            let relay = self.serve().await.relay();
-            tokio::join!(relay, async { drop(client.await.unwrap()) });
+            let mut established = self.serve().await;
+            let (relayed, ()) = tokio::join!(established.relay(), async { drop(client.await.unwrap()) });
+            assert!(relayed.is_break());
         });
     }
 
@@ -79,7 +80,10 @@ impl Lab {
     fn open(&self) -> Open {
         self.runtime.block_on(async {
             let client = self.client();
-            let mut relay = Box::pin(self.serve().await.relay());
+            let mut established = self.serve().await;
+            let mut relay = Box::pin(async move {
+                assert!(established.relay().await.is_break());
+            });
             let client = tokio::select! {
                 () = &mut relay => panic!("it ended"),
                 client = client => client.unwrap(),

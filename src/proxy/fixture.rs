@@ -1,20 +1,28 @@
-//! A proxy without listeners, and connections to it that nobody accepted.
+//! A proxy without listeners, and connections and tunnels through it that nobody asked for.
 //! Must not be part of any build but a test's, nor be made outside of a tokio runtime.
 //! Called by the unit tests of the data path.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
+use bytes::BytesMut;
 use jiff::Timestamp;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::Proxy;
-use super::session::{Connection, Front};
+use super::balance::Balance;
+use super::client::Client;
+use super::session::{Case, Connection, Front};
+use super::tracker::Tracked;
+use super::tunnel::Established;
+use crate::name::{Host, Port};
 use crate::net::Resolver;
-use crate::policy::{Policy, Source};
+use crate::policy::{self, Ask, Policy, Source, Stage};
 use crate::settings::{Inputs, Mode, Settings, load};
 use crate::state::State;
+use crate::telemetry::record::Entry;
 use crate::telemetry::{Colour, Metrics, Telemetry};
 
 /// The settings that nobody has changed, and a name server that is not there.
@@ -26,6 +34,11 @@ pub(super) fn settings() -> Settings {
 
 /// A proxy under a policy, and its explicit listener as sessions see it.
 pub(super) fn proxy(settings: &Settings, policy: Policy) -> (Arc<Proxy>, Arc<Front>) {
+    balanced(settings, policy, Balance::new([]))
+}
+
+/// The same with workers.
+pub(super) fn balanced(settings: &Settings, policy: Policy, balance: Balance) -> (Arc<Proxy>, Arc<Front>) {
     let now = Timestamp::now();
     let metrics = Metrics::new(now);
     let front = Front {
@@ -39,9 +52,47 @@ pub(super) fn proxy(settings: &Settings, policy: Policy) -> (Arc<Proxy>, Arc<Fro
         Arc::new(State::new(policy, now)),
         Telemetry::new(&settings.log, metrics, std::io::sink(), Colour::Never).unwrap(),
         Resolver::new(&settings.dns).unwrap(),
+        Arc::new(balance),
         1024,
     );
     (Arc::new(proxy), Arc::new(front))
+}
+
+/// An open tunnel, whose peers are a client and an origin.
+pub(super) struct Between {
+    pub(super) client: TcpStream,
+    pub(super) origin: TcpStream,
+    pub(super) tracked: Arc<Tracked>,
+    pub(super) established: Established,
+}
+
+/// A tunnel that was just allowed, to where nobody dialled. The client has sent `first`.
+pub(super) async fn tunnel(first: &'static str, balance: Balance) -> (Arc<Proxy>, Between) {
+    let policy = policy::fixture::load("allow:\n  - {to: [\"tcp://127.0.0.1:9\"], addresses: [127.0.0.0/8]}\n");
+    let (proxy, front) = balanced(&settings(), policy, balance);
+    let (client, accepted) = pair().await;
+    let (origin, upstream) = pair().await;
+    let connection = connection(&proxy, &front, accepted.peer_addr().unwrap());
+    let mut case = Case::open(connection, Entry::Connect, Instant::now());
+    let address = IpAddr::from(Ipv4Addr::LOCALHOST);
+    let ask = Ask::new(Host::Address(address), Port::new(9).unwrap());
+    let decision = case.judge(ask.dialling(address));
+    let tracked = Arc::clone(&case.tracked);
+    let allowed = case.allow(Stage::Address, decision);
+    let established = Established::open(allowed, Client::Plain(accepted), upstream, BytesMut::from(first));
+    let between = Between {
+        client,
+        origin,
+        tracked,
+        established: established.unwrap(),
+    };
+    (proxy, between)
+}
+
+async fn pair() -> (TcpStream, TcpStream) {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+    let (near, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
+    (near.unwrap(), accepted.unwrap().0)
 }
 
 /// A connection that was accepted now.

@@ -123,12 +123,7 @@ pub(crate) async fn serve(
             return Next::Closed;
         }
         tunnel.tracked.activity.moved_down(early.len());
-        return Next::Tunnel(Box::new(Established {
-            tunnel,
-            client,
-            upstream,
-            first: buffer,
-        }));
+        return Next::Tunnel(Box::new(Established::over(tunnel, client, upstream, buffer)));
     }
     let next = conclude(Arc::clone(&connection), &findings, client, buffer).await;
     if end == HyperEnd::Finished && matches!(next, Next::Closed) {

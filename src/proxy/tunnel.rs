@@ -2,7 +2,9 @@
 //! Must not judge; it is opened by a settled, allowed case. The record leaves on drop, so no path can forget it.
 //! Called by every front that relays bytes.
 
+use std::io;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use bytes::BytesMut;
@@ -11,11 +13,12 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use super::balance::Balance;
 use super::client::Client;
 use super::session::{Allowed, sni_of};
 use super::tracker::Tracked;
 use crate::policy::Ask;
-use crate::relay::relay;
+use crate::relay::{Relay, Stop, relay};
 use crate::telemetry::metrics::Open;
 use crate::telemetry::record::{End, TunnelRecord};
 
@@ -34,11 +37,21 @@ pub(crate) struct Tunnel {
 /// A tunnel with both its ends, ready to relay. What set it up is gone by then, so that an idle tunnel keeps little.
 #[derive(Debug)]
 pub(crate) struct Established {
-    pub(crate) tunnel: Tunnel,
-    pub(crate) client: Client,
-    pub(crate) upstream: TcpStream,
+    tunnel: Tunnel,
+    client: Client,
+    upstream: TcpStream,
     /// What the client has sent already.
-    pub(crate) first: BytesMut,
+    first: BytesMut,
+    relay: Relay,
+}
+
+/// An open tunnel on its way to another worker, which neither thread's runtime knows. Dropped, it is cut short.
+#[derive(Debug)]
+pub(crate) struct Moving {
+    tunnel: Tunnel,
+    client: std::net::TcpStream,
+    upstream: std::net::TcpStream,
+    relay: Relay,
 }
 
 impl Tunnel {
@@ -85,53 +98,115 @@ impl Established {
     /// Opens the tunnel of an allowed case over its two ends. `None`: a policy that came into force meanwhile refuses it.
     pub(crate) fn open(allowed: Option<Allowed>, client: Client, upstream: TcpStream, first: BytesMut) -> Option<Self> {
         if let Some(tunnel) = allowed.and_then(Tunnel::open) {
-            return Some(Self {
-                tunnel,
-                client,
-                upstream,
-                first,
-            });
+            return Some(Self::over(tunnel, client, upstream, first));
         }
         client.abort();
         None
     }
 
-    /// Passes the first bytes to the upstream, then bytes both ways until the end.
-    // Not an `async fn`: that would keep room for its argument twice, in every idle tunnel.
-    #[allow(clippy::manual_async_fn, reason = "its future is half the size")]
-    pub(crate) fn relay(mut self) -> impl Future<Output = ()> + Send {
-        async move {
-            let tracked = &self.tunnel.tracked;
-            let end = if tracked.connection.proxy.drained.is_cancelled() {
-                // It opened behind the one that has cut all others.
-                End::Drain
-            } else {
-                tokio::select! {
-                    biased;
-                    end = tracked.wait_cut() => end,
-                    end = run(tracked, &mut self.client, &mut self.upstream, &mut self.first) => end,
-                }
-            };
-            self.tunnel.ended(end);
-            if end != End::Finished {
-                // A reset is passed on as a reset; what we cut must not look complete to either side.
-                self.client.abort();
-                crate::net::abort(&self.upstream);
-            }
+    /// A tunnel that is open already, and its two ends.
+    pub(crate) fn over(tunnel: Tunnel, client: Client, upstream: TcpStream, first: BytesMut) -> Self {
+        Self {
+            tunnel,
+            client,
+            upstream,
+            first,
+            relay: Relay::new(),
         }
+    }
+
+    /// Passes the first bytes to the upstream, then bytes both ways. `Break` at the end; `Continue` where another worker is
+    /// to go on.
+    pub(crate) async fn relay(&mut self) -> ControlFlow<()> {
+        let tracked = &self.tunnel.tracked;
+        let end = if tracked.connection.proxy.drained.is_cancelled() {
+            // It opened behind the one that has cut all others.
+            End::Drain
+        } else {
+            let stop = tokio::select! {
+                biased;
+                end = tracked.wait_cut() => Stop::Ended(end),
+                stop = run(tracked, &mut self.client, &mut self.upstream, &mut self.first, &mut self.relay) => stop,
+            };
+            match stop {
+                Stop::Ended(end) => end,
+                Stop::GivenAway => return ControlFlow::Continue(()),
+            }
+        };
+        self.tunnel.ended(end);
+        if end != End::Finished {
+            // A reset is passed on as a reset; what we cut must not look complete to either side.
+            self.client.abort();
+            crate::net::abort(&self.upstream);
+        }
+        ControlFlow::Break(())
+    }
+
+    /// Where it might go on.
+    pub(crate) fn balance(&self) -> &Balance {
+        &self.tunnel.tracked.connection.proxy.balance
+    }
+
+    /// Takes it off this thread's runtime.
+    pub(crate) fn detach(self) -> io::Result<Moving> {
+        let Client::Plain(client) = self.client else {
+            return Err(io::ErrorKind::Unsupported.into());
+        };
+        // Whatever comes in between, neither side may take what it has for complete.
+        crate::net::abort(&client);
+        crate::net::abort(&self.upstream);
+        Ok(Moving {
+            tunnel: self.tunnel,
+            client: client.into_std()?,
+            upstream: self.upstream.into_std()?,
+            relay: self.relay,
+        })
     }
 }
 
-async fn run(tracked: &Tracked, client: &mut Client, upstream: &mut TcpStream, first: &mut BytesMut) -> End {
+impl Moving {
+    /// Goes on with this thread's runtime.
+    ///
+    /// # Errors
+    /// One of the sockets is gone, or the system lets nobody wait for one more.
+    pub(crate) fn attach(self) -> io::Result<Established> {
+        let client = TcpStream::from_std(self.client)?;
+        let upstream = TcpStream::from_std(self.upstream)?;
+        crate::net::do_not_abort(&client)?;
+        crate::net::do_not_abort(&upstream)?;
+        Ok(Established {
+            tunnel: self.tunnel,
+            client: Client::Plain(client),
+            upstream,
+            first: BytesMut::new(),
+            relay: self.relay,
+        })
+    }
+}
+
+async fn run(
+    tracked: &Tracked,
+    client: &mut Client,
+    upstream: &mut TcpStream,
+    first: &mut BytesMut,
+    state: &mut Relay,
+) -> Stop {
     while !first.is_empty() {
         match upstream.write_buf(first).await {
-            Ok(0) | Err(_) => return End::UpstreamReset,
+            Ok(0) | Err(_) => return Stop::Ended(End::UpstreamReset),
             Ok(written) => tracked.activity.moved_up(written),
         }
     }
     // An idle tunnel holds no buffer, not even the one its first bytes came in.
     *first = BytesMut::new();
-    relay(client, upstream, &tracked.activity, &tracked.connection.proxy.pipes).await
+    relay(
+        state,
+        client,
+        upstream,
+        &tracked.activity,
+        &tracked.connection.proxy.pipes,
+    )
+    .await
 }
 
 impl Drop for Tunnel {
@@ -164,56 +239,39 @@ impl Drop for Tunnel {
 
 #[cfg(test)]
 mod tests {
-    use std::net::Ipv4Addr;
-
     use tokio::io::AsyncReadExt;
-    use tokio::net::TcpListener;
+    use tokio_test::assert_ready;
+    use tokio_test::task::spawn;
 
     use super::*;
-    use crate::name::{Host, Port};
-    use crate::policy::Stage;
-    use crate::policy::fixture::load;
-    use crate::proxy::fixture::{connection, proxy, settings};
-    use crate::proxy::session::Case;
+    use crate::proxy::accept::carry;
+    use crate::proxy::fixture::{Between, tunnel};
     use crate::proxy::{explicit, sni};
-    use crate::telemetry::record::Entry;
 
     /// Allowed when all that was open has been cut already, because the process ends.
     #[tokio::test]
     async fn no_tunnel_opens_behind_the_end_of_a_drain() {
-        let policy = load("allow:\n  - {to: [\"tcp://127.0.0.1:9\"], addresses: [127.0.0.0/8]}\n");
-        let (proxy, front) = proxy(&settings(), policy);
-        let (mut near, client) = pair().await;
-        let (mut far, upstream) = pair().await;
-        let connection = connection(&proxy, &front, client.peer_addr().unwrap());
-        let mut case = Case::open(connection, Entry::Connect, Instant::now());
-        let address = IpAddr::from(Ipv4Addr::LOCALHOST);
-        let ask = Ask::new(Host::Address(address), Port::new(9).unwrap());
-        let decision = case.judge(ask.dialling(address));
-        let allowed = case.allow(Stage::Address, decision);
-        let (client, first) = (Client::Plain(client), BytesMut::from("early"));
+        let (proxy, between) = tunnel("early", Balance::new([])).await;
+        let Between {
+            mut client,
+            mut origin,
+            mut established,
+            ..
+        } = between;
         proxy.drained.cancel();
-        let established = Established::open(allowed, client, upstream, first).expect("it is allowed");
-        let mut relay = tokio_test::task::spawn(established.relay());
-        tokio_test::assert_ready!(relay.poll());
-        drop(relay);
-        for peer in [&mut near, &mut far] {
+        assert!(assert_ready!(spawn(established.relay()).poll()).is_break());
+        drop(established);
+        for peer in [&mut client, &mut origin] {
             let read = peer.read(&mut [0; 8]).await;
-            assert_eq!(read.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }
-    }
-
-    async fn pair() -> (TcpStream, TcpStream) {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
-        let (near, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
-        (near.unwrap(), accepted.unwrap().0)
     }
 
     /// Every idle tunnel holds this future, and no buffer.
     #[test]
     fn a_relay_is_small() {
-        let size = size(|(established,)| Established::relay(established));
-        assert!(size <= 640, "{size}");
+        let size = size(|(established, place)| carry(established, place));
+        assert!(size <= 736, "{size}");
     }
 
     /// Moved about a few times for each connection, and held by each one that has not shown what it wants.

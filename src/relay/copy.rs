@@ -159,6 +159,11 @@ impl Copy {
         }
     }
 
+    /// From here on another thread polls this; the lane is this one's.
+    pub(super) fn leave_thread(&mut self) {
+        self.lane = None;
+    }
+
     /// Those that wait need not wait for what a socket has not got yet.
     fn leave_lane(&mut self) {
         if let Some(lane) = &mut self.lane {
