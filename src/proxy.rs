@@ -3,6 +3,7 @@
 //! Called by the app, which binds the listeners and hands them over.
 
 pub(crate) mod accept;
+mod admission;
 #[cfg(test)]
 mod allocations;
 pub(crate) mod balance;
@@ -33,7 +34,7 @@ use crate::settings::{self, Settings};
 use crate::state::State;
 use crate::telemetry::Telemetry;
 
-use self::accept::Admission;
+use self::admission::Admission;
 use self::balance::Balance;
 use self::tracker::Tracker;
 

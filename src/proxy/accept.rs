@@ -2,27 +2,23 @@
 //! Must not read from clients before they are admitted; a full proxy says so at once instead of hanging.
 //! Called by the app, once per bound listener and worker.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::hash::BuildHasher;
 use std::io;
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::BytesMut;
-use foldhash::fast::RandomState;
 use tokio::net::TcpStream;
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Notify;
 use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
+use super::admission::{Admission, Admitted};
 use super::client::Client;
 use super::connect::{self, Manner};
 use super::forward::{self, Scope};
@@ -31,36 +27,13 @@ use super::tls::Certificates;
 use super::tunnel::{Established, Moving};
 use super::{Proxy, explicit, sni};
 use crate::name::Port;
-use crate::net;
 use crate::net::original::{redirected, tproxied};
 use crate::net::shared_listener::SharedListener;
 use crate::policy::{Reason, Source, Stage};
-use crate::settings::{Limits, Mode, UpstreamPort};
+use crate::settings::{Mode, UpstreamPort};
 use crate::telemetry::Limit;
 use crate::telemetry::metrics::Open;
 use crate::telemetry::record;
-
-/// Counts client connections against the limits.
-#[derive(Debug)]
-pub(crate) struct Admission {
-    limit: usize,
-    all: AtomicUsize,
-    per_source: usize,
-    /// In shards, so that workers seldom wait for each other.
-    sources: [Mutex<HashMap<IpAddr, usize, RandomState>>; SHARDS],
-    shard: RandomState,
-    /// Descriptors beyond the two of each connection, for upstream connections that are kept.
-    pub(crate) spare: Arc<Semaphore>,
-    /// Refusals that are being told at the same time; beyond it, connections are just closed.
-    farewells: Arc<Semaphore>,
-}
-
-/// A connection's place among all and among those of its source.
-#[derive(Debug)]
-struct Admitted {
-    proxy: Arc<Proxy>,
-    source: IpAddr,
-}
 
 /// What a connection has until its end, whichever worker carries it.
 #[derive(Debug)]
@@ -86,68 +59,6 @@ pub(crate) struct Door {
     pub(crate) front: Arc<ArcSwap<Front>>,
     /// Set on `https://` proxies.
     pub(crate) certificates: Option<Arc<Certificates>>,
-}
-
-impl Admission {
-    /// `descriptors` is what the system gives the process; more connections than it carries are not promised.
-    pub(crate) fn new(limits: &Limits, descriptors: u64) -> Self {
-        let limit = limits.connections.min(net::descriptors::connections(descriptors));
-        let spare = net::descriptors::spare(descriptors, limit).min(Semaphore::MAX_PERMITS);
-        Self {
-            limit,
-            all: AtomicUsize::new(0),
-            spare: Arc::new(Semaphore::new(spare)),
-            per_source: limits.per_source,
-            sources: Default::default(),
-            shard: RandomState::default(),
-            farewells: Arc::new(Semaphore::new(FAREWELLS)),
-        }
-    }
-
-    /// How many connections are served at the same time.
-    pub(crate) fn limit(&self) -> usize {
-        self.limit
-    }
-
-    fn admit(proxy: &Arc<Proxy>, source: IpAddr) -> Result<Admitted, Limit> {
-        let admission = &proxy.admission;
-        let place = |taken| (taken < admission.limit).then_some(taken + 1);
-        if admission.all.fetch_update(Relaxed, Relaxed, place).is_err() {
-            return Err(Limit::Connections);
-        }
-        let mut sources = admission.sources(source);
-        let count = sources.entry(source).or_default();
-        if *count >= admission.per_source {
-            admission.all.fetch_sub(1, Relaxed);
-            return Err(Limit::PerSource);
-        }
-        *count += 1;
-        drop(sources);
-        Ok(Admitted {
-            proxy: Arc::clone(proxy),
-            source,
-        })
-    }
-
-    fn sources(&self, source: IpAddr) -> MutexGuard<'_, HashMap<IpAddr, usize, RandomState>> {
-        // The remainder is below the length of the array.
-        #[expect(clippy::cast_possible_truncation, reason = "the remainder is below 16")]
-        let shard = (self.shard.hash_one(source) % SHARDS as u64) as usize;
-        self.sources[shard].lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Admitted {
-    fn drop(&mut self) {
-        let admission = &self.proxy.admission;
-        if let Entry::Occupied(mut count) = admission.sources(self.source).entry(self.source) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
-        admission.all.fetch_sub(1, Relaxed);
-    }
 }
 
 /// Accepts while this worker is to, until `closed`. Connections are in `sessions`, which outlives the listener.
@@ -415,228 +326,8 @@ fn is_peer_gone(error: &io::Error) -> bool {
 
 /// Few, so that connections that come at once are shared out.
 const ACCEPTS_A_TURN: usize = 4;
-const SHARDS: usize = 16;
-const FAREWELLS: usize = 256;
 const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests {
-    use std::io::{Read, Write};
-    use std::net::{Ipv4Addr, Shutdown, TcpStream};
-    use std::thread;
-
-    use tokio::runtime::{Builder, Runtime};
-    use tokio::sync::oneshot;
-
-    use super::*;
-    use crate::proxy::balance::Balance;
-    use crate::proxy::fixture::{Between, balanced, settings, tunnel};
-    use crate::relay::give_away;
-
-    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    enum When {
-        Idle,
-        /// The origin takes nothing, and the relay holds what it has read.
-        Stuck,
-        ClientFinished,
-    }
-
-    /// All that comes afterwards is moved by the other worker, since this one's runtime does not run any more.
-    #[test]
-    fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
-        let (up, down) = (pattern(32 << 20, 251), pattern(3 << 20, 241));
-        for when in [When::Idle, When::Stuck, When::ClientFinished] {
-            let runtime = runtime();
-            let (calm, stop) = other_worker();
-            let (proxy, between) = runtime.block_on(tunnel("", Balance::new([calm])));
-            let Between {
-                client,
-                origin,
-                tracked,
-                established,
-            } = between;
-            let [mut client, mut origin] = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
-            let sessions = TaskTracker::new();
-            let place = Place {
-                _open: tracked.connection.front.metrics.connection(),
-                _admitted: Admission::admit(&proxy, Ipv4Addr::LOCALHOST.into()).unwrap(),
-                _session: sessions.token(),
-            };
-            sessions.close();
-            let carried = runtime.spawn(carry(established, place));
-
-            let sender = thread::spawn({
-                let (mut client, up) = (client.try_clone().unwrap(), up.clone());
-                move || {
-                    client.write_all(&up).unwrap();
-                    client.shutdown(Shutdown::Write).unwrap();
-                }
-            });
-            let mut received = Vec::new();
-            match when {
-                When::Idle => {}
-                When::Stuck => runtime.block_on(async {
-                    let mut before = 0;
-                    while before == 0 || tracked.activity.up() > before {
-                        before = tracked.activity.up();
-                        for _ in 0..1000 {
-                            yield_now().await;
-                        }
-                    }
-                }),
-                When::ClientFinished => {
-                    let mut origin = origin.try_clone().unwrap();
-                    let all = thread::spawn(move || {
-                        let mut all = Vec::new();
-                        origin.read_to_end(&mut all).unwrap();
-                        all
-                    });
-                    runtime.block_on(async {
-                        while !all.is_finished() {
-                            yield_now().await;
-                        }
-                    });
-                    received = all.join().unwrap();
-                }
-            }
-            give_away(1);
-            // Something has to move, or nothing asks whether to go.
-            origin.write_all(&down).unwrap();
-            let mut some = vec![0; if when == When::Stuck { 1 << 20 } else { 0 }];
-            origin.read_exact(&mut some).unwrap();
-            received.append(&mut some);
-            runtime.block_on(carried).unwrap();
-            assert!(!sessions.is_empty(), "{when:?}: it goes on elsewhere");
-
-            origin.read_to_end(&mut received).unwrap();
-            sender.join().unwrap();
-            assert!(received == up, "{when:?}: {} bytes up", received.len());
-            origin.shutdown(Shutdown::Write).unwrap();
-            let mut received = Vec::new();
-            client.read_to_end(&mut received).unwrap();
-            assert!(received == down, "{when:?}: {} bytes down", received.len());
-            runtime.block_on(sessions.wait());
-            assert_eq!(
-                (tracked.activity.up(), tracked.activity.down()),
-                (32 << 20, 3 << 20),
-                "{when:?}"
-            );
-            assert_eq!(proxy.admission.all.load(Relaxed), 0);
-            drop(stop);
-        }
-    }
-
-    #[test]
-    fn the_second_worker_accepts_when_the_first_is_full() {
-        let first = runtime();
-        let (second, stop) = other_worker();
-        let balance = Balance::new([first.handle().clone(), second.clone()]);
-        let policy = crate::policy::fixture::load("allow: []\n");
-        let (proxy, front) = first.block_on(async { balanced(&settings(), policy, balance) });
-        let socket = net::listen::bind((Ipv4Addr::LOCALHOST, 0).into(), &[]).unwrap();
-        let address = socket.local_addr().unwrap();
-        let sessions = TaskTracker::new();
-        for (worker, runtime) in [first.handle(), &second].into_iter().enumerate() {
-            runtime.spawn(accept(
-                Arc::clone(&proxy),
-                worker,
-                socket.try_clone().unwrap(),
-                Door {
-                    front: Arc::new(ArcSwap::new(Arc::clone(&front))),
-                    certificates: None,
-                },
-                sessions.clone(),
-                CancellationToken::new(),
-            ));
-        }
-        let ask = move || {
-            let mut client = blocking(TcpStream::connect(address).unwrap());
-            client.write_all(b"nothing that is HTTP\r\n\r\n").unwrap();
-            let mut answer = String::new();
-            client.read_to_string(&mut answer).unwrap();
-            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-        };
-        let now = std::time::Instant::now;
-        proxy.balance.beat(0, 1000, now());
-        proxy.balance.beat(1, 0, now());
-        // The first one does not run.
-        ask();
-        proxy.balance.beat(0, 0, now());
-        proxy.balance.beat(1, 0, now());
-        drop(stop);
-        let asked = thread::spawn(ask);
-        first.block_on(async {
-            while !asked.is_finished() {
-                yield_now().await;
-            }
-        });
-        asked.join().unwrap();
-    }
-
-    /// Cut while it is with nobody, it ends as soon as somebody has it.
-    #[test]
-    fn a_cut_reaches_a_tunnel_on_its_way() {
-        let runtime = runtime();
-        let (proxy, between) = runtime.block_on(tunnel("", Balance::new([])));
-        let Between {
-            client,
-            established,
-            tracked,
-            ..
-        } = between;
-        let moving = established.detach().unwrap();
-        assert_eq!(proxy.tracker.cut_all(record::End::Drain), ());
-        let mut client = blocking(client.into_std().unwrap());
-        runtime.block_on(async {
-            let mut established = moving.attach().unwrap();
-            assert!(established.relay().await.is_break());
-        });
-        assert_eq!(tracked.cut_for(), Some(record::End::Drain));
-        assert_eq!(
-            client.read(&mut [0]).unwrap_err().kind(),
-            io::ErrorKind::ConnectionReset
-        );
-    }
-
-    /// On its way it belongs to no runtime. If nobody takes it, its peers must not think that all has been said.
-    #[test]
-    fn a_tunnel_that_does_not_arrive_is_reset() {
-        let runtime = runtime();
-        let (_proxy, between) = runtime.block_on(tunnel("", Balance::new([])));
-        let Between {
-            client,
-            origin,
-            established,
-            ..
-        } = between;
-        let peers = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
-        drop(established.detach().unwrap());
-        for mut peer in peers {
-            assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
-        }
-    }
-
-    fn runtime() -> Runtime {
-        Builder::new_current_thread().enable_all().build().unwrap()
-    }
-
-    /// A thread that runs what it is given, until the sender is dropped.
-    fn other_worker() -> (tokio::runtime::Handle, oneshot::Sender<()>) {
-        let (stop, stopped) = oneshot::channel();
-        let runtime = runtime();
-        let handle = runtime.handle().clone();
-        thread::spawn(move || runtime.block_on(stopped));
-        (handle, stop)
-    }
-
-    fn blocking(peer: TcpStream) -> TcpStream {
-        peer.set_nonblocking(false).unwrap();
-        peer.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-        peer
-    }
-
-    fn pattern(length: usize, period: u8) -> Vec<u8> {
-        (0..period).cycle().take(length).collect()
-    }
-}
+mod tests;
