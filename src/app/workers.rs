@@ -111,34 +111,102 @@ impl Handles {
 async fn beat(balance: &Balance, worker: usize) {
     let mut beats = interval(BEAT);
     beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut before, mut used_before) = (Instant::now(), cpu_time());
+    let mut before = Times::of_this_thread();
     let mut shares = VecDeque::from([0; STEADY]);
     for number in 0_u32.. {
         beats.tick().await;
-        let (now, used) = (Instant::now(), cpu_time());
+        let now = Times::of_this_thread();
         shares.pop_front();
-        shares.push_back(share(used.saturating_sub(used_before), now - before));
+        shares.push_back(now.busy_since(&before));
         let steady = shares.iter().min().copied().unwrap_or_default();
-        give_away(balance.beat(worker, steady, now));
-        (before, used_before) = (now, used);
+        give_away(balance.beat(worker, steady, now.at));
+        before = now;
         if number % BEATS_A_TRIM == 0 {
             trim_buffers();
         }
     }
 }
 
-/// Of this thread, since its start (`clock_gettime(2)`, `CLOCK_THREAD_CPUTIME_ID`).
-fn cpu_time() -> Duration {
-    clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default()
+/// What a thread has done until a moment, since its start.
+#[derive(Debug)]
+struct Times {
+    at: Instant,
+    ran: Duration,
+    /// It could have run, but others did.
+    waited: Duration,
 }
 
-/// Thousandths of a CPU.
-fn share(used: Duration, passed: Duration) -> u32 {
-    let share = used.as_micros() * 1000 / passed.as_micros().max(1);
-    u32::try_from(share).unwrap_or(u32::MAX).min(1000)
+impl Times {
+    fn of_this_thread() -> Self {
+        Self {
+            at: Instant::now(),
+            // clock_gettime(2), "CLOCK_THREAD_CPUTIME_ID".
+            ran: clock_gettime(ClockId::ThreadCPUTime).try_into().unwrap_or_default(),
+            // Not all kernels count it; then nothing is known of others.
+            waited: std::fs::read_to_string("/proc/thread-self/schedstat")
+                .ok()
+                .and_then(|text| waited(&text))
+                .unwrap_or_default(),
+        }
+    }
+
+    /// In thousandths of a CPU. A thread that others keep from running for most of its time is as busy as can be: a second
+    /// one gets its own share of a CPU.
+    fn busy_since(&self, before: &Self) -> u32 {
+        let passed = self.at - before.at;
+        if self.waited.saturating_sub(before.waited) * 2 > passed {
+            return 1000;
+        }
+        let share = self.ran.saturating_sub(before.ran).as_micros() * 1000 / passed.as_micros().max(1);
+        u32::try_from(share).unwrap_or(u32::MAX).min(1000)
+    }
+}
+
+/// The second of three numbers: time on a CPU, time waiting for one, both in nanoseconds, and time slices (Linux,
+/// Documentation/scheduler/sched-stats.rst).
+fn waited(schedstat: &str) -> Option<Duration> {
+    let waited = schedstat.split_ascii_whitespace().nth(1)?;
+    waited.parse().ok().map(Duration::from_nanos)
 }
 
 const BEATS_A_TRIM: u32 = 10;
 /// Beats throughout which a thread has to be busy to count as that. One alone may be the moment in which nobody else wanted
 /// the CPU.
 const STEADY: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_is_busy_that_runs_or_is_kept_from_running() {
+        let start = Instant::now();
+        let at = |wall, ran, waited| Times {
+            at: start + Duration::from_millis(wall),
+            ran: Duration::from_millis(ran),
+            waited: Duration::from_millis(waited),
+        };
+        let before = at(10, 5, 3);
+        for (now, expected) in [
+            (at(110, 5, 3), 0),
+            (at(110, 55, 3), 500),
+            (at(110, 105, 3), 1000),
+            (at(110, 106, 3), 1000),
+            (at(110, 45, 53), 400),
+            (at(110, 45, 54), 1000),
+            // A clock that has not moved.
+            (at(10, 5, 3), 0),
+        ] {
+            assert_eq!(now.busy_since(&before), expected, "{now:?}");
+        }
+    }
+
+    #[test]
+    fn this_thread_has_run_and_its_wait_is_read() {
+        assert_eq!(waited("1234 5678 9\n"), Some(Duration::from_nanos(5678)));
+        assert_eq!(waited("0\n"), None);
+        assert_eq!(waited("a b c"), None);
+        let before = Times::of_this_thread();
+        while Times::of_this_thread().ran == before.ran {}
+    }
+}
