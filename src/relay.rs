@@ -65,7 +65,7 @@ pub async fn relay<C: Side, U: Side>(
 ) -> Stop {
     let Relay { up, down, end } = relay;
     poll_fn(|cx| {
-        if client.socket().is_some() && upstream.socket().is_some() && is_given_away() {
+        if client.socket().is_some() && upstream.socket().is_some() && is_given_away(activity) {
             up.leave_thread();
             down.leave_thread();
             return Poll::Ready(Stop::GivenAway);
@@ -121,17 +121,23 @@ impl Default for Relay {
     }
 }
 
-/// From now on that many tunnels of this thread, those that move bytes first, stop to go on elsewhere. Not those that are
-/// more than two sockets: what belongs to TLS stays.
+/// From now on that many tunnels of this thread, those that move bytes first, stop to go on elsewhere. Not those that have
+/// moved little, which may be over before it pays, nor those that are more than two sockets: what belongs to TLS stays.
 pub fn give_away(tunnels: u32) {
     GIVES.set(tunnels);
 }
 
-fn is_given_away() -> bool {
+fn is_given_away(activity: &Activity) -> bool {
     let gives = GIVES.get();
-    GIVES.set(gives.saturating_sub(1));
-    gives > 0
+    let goes = gives > 0 && activity.up() + activity.down() >= GIVEN_AFTER;
+    if goes {
+        GIVES.set(gives - 1);
+    }
+    goes
 }
+
+/// Bytes. To change the thread costs as much as a new tunnel.
+const GIVEN_AFTER: u64 = 256 << 10;
 
 thread_local! {
     static GIVES: Cell<u32> = const { Cell::new(0) };

@@ -6,6 +6,7 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
 use std::thread;
 
+use tokio::io::AsyncReadExt;
 use tokio::runtime::{Builder, Runtime};
 use tokio::sync::oneshot;
 
@@ -106,6 +107,35 @@ fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
         assert_eq!(proxy.admission.admitted(), 0);
         drop(stop);
     }
+}
+
+/// The other worker does not run: there it would never end.
+#[test]
+fn a_tunnel_that_has_moved_little_stays() {
+    let [runtime, never_driven] = [runtime(), runtime()];
+    let calm = never_driven.handle().clone();
+    let (_proxy, between) = runtime.block_on(tunnel("", Balance::new([calm])));
+    let Between {
+        client,
+        mut origin,
+        mut established,
+        ..
+    } = between;
+    give_away(1);
+    let mut client = blocking(client.into_std().unwrap());
+    client.write_all(&pattern((256 << 10) - 1, 251)).unwrap();
+    client.shutdown(Shutdown::Write).unwrap();
+    runtime.block_on(async {
+        let mut all = Vec::new();
+        let peer = async {
+            origin.read_to_end(&mut all).await.unwrap();
+            drop(origin);
+        };
+        let (relayed, ()) = tokio::join!(established.relay(), peer);
+        assert!(relayed.is_break());
+        assert_eq!(all.len(), (256 << 10) - 1);
+    });
+    give_away(0);
 }
 
 #[test]
