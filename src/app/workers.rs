@@ -169,7 +169,7 @@ fn waited(schedstat: &str) -> Option<Duration> {
     waited.parse().ok().map(Duration::from_nanos)
 }
 
-const BEATS_A_TRIM: u32 = 10;
+const BEATS_A_TRIM: u32 = 2;
 /// Beats throughout which a thread has to be busy to count as that. One alone may be the moment in which nobody else wanted
 /// the CPU.
 const STEADY: usize = 3;
