@@ -111,12 +111,8 @@ pub fn explain(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> E
 
 /// The rules whose host covers the ask, nearest first; where there are none, rules with a similar host.
 fn misses(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Vec<Miss> {
-    let judge = Judge {
-        policy,
-        source,
-        now: Some(now),
-        report_rules: true,
-    };
+    let mut judge = Judge::new(policy, source, Some(now));
+    judge.report_rules = true;
     let mut candidates: BTreeMap<RuleId, (&Rule, Vec<&Destination>)> = BTreeMap::new();
     policy
         .index()

@@ -2,7 +2,9 @@
 //! Must not resolve, log, count or read a clock. Same policy, time, source and ask: same decision.
 //! Called up to three times per connection: before resolving, for each address, and when the hello was read.
 
+use std::cell::OnceCell;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use jiff::Timestamp;
 
@@ -25,12 +27,7 @@ mod walk;
 
 /// Judges one ask.
 pub fn gate(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
-    let mut judge = Judge {
-        policy,
-        source,
-        now: Some(now),
-        report_rules: false,
-    };
+    let mut judge = Judge::new(policy, source, Some(now));
     let strict = judge.verdict(ask);
     let Verdict::Deny { reason: would_deny, .. } = strict else {
         return strict.into_decision(policy, None);
@@ -48,24 +45,14 @@ pub fn gate(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Deci
 
 /// Judges as if neither report mode nor any `report: true` opened anything: the answer of `explain`.
 pub fn enforce(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Decision {
-    let judge = Judge {
-        policy,
-        source,
-        now: Some(now),
-        report_rules: false,
-    };
+    let judge = Judge::new(policy, source, Some(now));
     judge.verdict(ask).into_decision(policy, None)
 }
 
 /// Like [`enforce`], and every `until` still lies ahead: what `expect` is compared with, so that the clock never makes a
 /// valid file invalid.
 pub fn expected(policy: &Policy, source: &Source, ask: &Ask) -> Decision {
-    let judge = Judge {
-        policy,
-        source,
-        now: None,
-        report_rules: false,
-    };
+    let judge = Judge::new(policy, source, None);
     judge.verdict(ask).into_decision(policy, None)
 }
 
@@ -77,6 +64,15 @@ pub(super) struct Judge<'a> {
     pub(super) now: Option<Timestamp>,
     /// Whether rules with `report: true` exist.
     pub(super) report_rules: bool,
+    workloads: OnceCell<Workloads<'a>>,
+}
+
+/// Those that a source belongs to, looked up once: a name may have as many rules as there are workloads.
+enum Workloads<'a> {
+    /// With nothing behind them.
+    Few([Option<&'a Arc<str>>; FEW]),
+    /// Each is looked for by its name.
+    Many,
 }
 
 pub(super) enum Verdict {
@@ -84,7 +80,18 @@ pub(super) enum Verdict {
     Deny { rule: Option<RuleId>, reason: Reason },
 }
 
-impl Judge<'_> {
+impl<'a> Judge<'a> {
+    /// No `report: true` opens anything.
+    pub(super) fn new(policy: &'a Policy, source: &'a Source, now: Option<Timestamp>) -> Self {
+        Self {
+            policy,
+            source,
+            now,
+            report_rules: false,
+            workloads: OnceCell::new(),
+        }
+    }
+
     pub(super) fn verdict(&self, ask: &Ask) -> Verdict {
         let mut denied = None;
         let mut passed = None;
@@ -354,12 +361,34 @@ impl Judge<'_> {
         members.narrowest(self.source.address).map(|length| 1 + length)
     }
 
+    fn is_from(&self, workload: &Arc<str>) -> bool {
+        match self.workloads.get_or_init(|| Workloads::of(self.policy, self.source)) {
+            Workloads::Few(all) => all.iter().flatten().any(|own| *own == workload),
+            Workloads::Many => self.policy.belongs_to(self.source, workload),
+        }
+    }
+
     fn named_in(&self, peers: &[Peer]) -> Option<u8> {
         let named = peers.iter().filter_map(|peer| match peer {
-            Peer::Workload(name) => self.policy.belongs_to(self.source, name).then_some(u8::MAX),
+            Peer::Workload(name) => self.is_from(name).then_some(u8::MAX),
             Peer::Cidr(range) => range.contains(&self.source.address).then_some(1 + range.prefix_len()),
         });
         named.max()
+    }
+}
+
+impl<'a> Workloads<'a> {
+    fn of(policy: &'a Policy, source: &'a Source) -> Self {
+        let mut few = [None; FEW];
+        let mut all = policy.workloads_with(source);
+        for place in &mut few {
+            *place = all.next();
+        }
+        if all.next().is_some() {
+            Self::Many
+        } else {
+            Self::Few(few)
+        }
     }
 }
 
@@ -405,6 +434,9 @@ fn is_cluster_name(name: &HostName) -> bool {
 }
 
 const CLUSTER_SUFFIXES: &[&str] = &[".svc", ".cluster.local"];
+
+/// More would be slower to compare than to look up.
+const FEW: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -23,12 +23,8 @@ pub fn suggestion(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -
 
 /// The same in its parts, for who sums up many.
 pub(crate) fn proposal(policy: &Policy, now: Timestamp, source: &Source, ask: &Ask) -> Option<Entry> {
-    let judge = Judge {
-        policy,
-        source,
-        now: Some(now),
-        report_rules: true,
-    };
+    let mut judge = Judge::new(policy, source, Some(now));
+    judge.report_rules = true;
     let address = dialled(ask);
     let never = address.is_some_and(|address| matches!(classify(address), AddressClass::Never(_)));
     if never || is_denied(&judge, ask) {
@@ -103,10 +99,7 @@ fn from(judge: &Judge<'_>, ask: &Ask) -> Result<Option<String>, Unrecognisable> 
 
 /// Whether a rule that no entry beats denies it. What only reports does not stand in the way of a collection that denies.
 fn is_denied(judge: &Judge<'_>, ask: &Ask) -> bool {
-    let enforcing = Judge {
-        report_rules: false,
-        ..*judge
-    };
+    let enforcing = Judge::new(judge.policy, judge.source, judge.now);
     matches!(
         enforcing.verdict(ask),
         Verdict::Deny {

@@ -197,7 +197,7 @@ mod tests {
             let policy = Policy::new(parts, Generation(1));
             let address = [10, b, 0, 1].into();
             let source = own.map_or(Source::at(address), |own| Source::through(address, name(own)));
-            let judge = Judge { policy: &policy, source: &source, now: None, report_rules: false };
+            let judge = Judge::new(&policy, &source, None);
             let named = |peers: &[Peer]| judge.named_source(&Rule {
                 from: From::Any(peers.iter().cloned().collect()),
                 ..allow(&["a.test"])
