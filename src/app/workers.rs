@@ -1,5 +1,5 @@
 //! The threads that carry connections. Each has a runtime of its own, so that nothing that happens in a tunnel has to
-//! wake another thread: its sockets, its timers and its task are all with the worker that accepted it.
+//! wake another thread: its sockets, its timers and its task are all with one worker, also where it changes that.
 //! Must not know what is served. Called by the app, which gives each worker every listening socket.
 
 use std::collections::VecDeque;
@@ -63,7 +63,7 @@ impl Workers {
         &self.handles
     }
 
-    /// What there is to do, spread over them.
+    /// How connections are spread over them.
     pub(super) fn balance(&self) -> Arc<Balance> {
         Arc::clone(&self.handles.0)
     }
