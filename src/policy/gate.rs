@@ -2,14 +2,15 @@
 //! Must not resolve, log, count or read a clock. Same policy, time, source and ask: same decision.
 //! Called up to three times per connection: before resolving, for each address, and when the hello was read.
 
-use std::cell::OnceCell;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
 use jiff::Timestamp;
 
 use super::ask::{Action, Ask, Decision, Inspect, Seen, Source};
 use super::compiled::Policy;
+use super::index::Asker;
 use super::reason::Reason;
 use super::rule::{Destination, Effect, From, HostMatch, Listed, Peer, Rule, RuleId, Scheme, SniCheck};
 use crate::address::{AddressClass, classify, classify_net, translated};
@@ -64,15 +65,6 @@ pub(super) struct Judge<'a> {
     pub(super) now: Option<Timestamp>,
     /// Whether rules with `report: true` exist.
     pub(super) report_rules: bool,
-    workloads: OnceCell<Workloads<'a>>,
-}
-
-/// Those that a source belongs to, looked up once: a name may have as many rules as there are workloads.
-enum Workloads<'a> {
-    /// With nothing behind them.
-    Few([Option<&'a Arc<str>>; FEW]),
-    /// Each is looked for by its name.
-    Many,
 }
 
 pub(super) enum Verdict {
@@ -88,7 +80,6 @@ impl<'a> Judge<'a> {
             source,
             now,
             report_rules: false,
-            workloads: OnceCell::new(),
         }
     }
 
@@ -98,8 +89,7 @@ impl<'a> Judge<'a> {
         let mut failed = None;
         let mut looks = Looks::default();
         let mut walk = Walk::default();
-        let rules = self.policy.rules();
-        self.policy.index().visit(rules, &ask.host, |id, rule, destination| {
+        let found = |id, rule: &Rule, destination: &Destination| {
             if !self.exists(rule) {
                 return;
             }
@@ -129,7 +119,19 @@ impl<'a> Judge<'a> {
                     Err(reason) => failed = failed.max(Some(Failure::new(reason, specificity))),
                 },
             }
+        };
+        let mut other = None;
+        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), self.asker());
+        index.visit_from(rules, &ask.host, &asker, found, |id, rule, destination| {
+            if !self.exists(rule) {
+                return ControlFlow::Continue(());
+            }
+            // If it is for this asker after all, it has passed, or failed later.
+            let specificity = Specificity::of(id, destination, None);
+            other = other.max(Some(Failure::new(Reason::NoRuleForSource, specificity)));
+            ControlFlow::Break(())
         });
+        failed = failed.max(other);
         denied = denied.max(self.denied_address(ask, &mut walk));
 
         if let Some(specificity) = denied {
@@ -174,20 +176,7 @@ impl<'a> Judge<'a> {
             let inspect = looks.union();
             return Verdict::Allow { rule, inspect };
         }
-        match (failed, &ask.host) {
-            (Some(failure), _) => Verdict::Deny {
-                rule: Some(failure.rule()),
-                reason: failure.reason,
-            },
-            (None, Host::Name(_)) => Verdict::Deny {
-                rule: None,
-                reason: Reason::NoRule,
-            },
-            (None, Host::Address(_)) => Verdict::Deny {
-                rule: None,
-                reason: Reason::IpLiteral,
-            },
-        }
+        Verdict::failed(failed, &ask.host)
     }
 
     /// Every check of one allow rule whose host covers the ask, in the order in which they can fail.
@@ -295,10 +284,10 @@ impl<'a> Judge<'a> {
                 (Effect::Deny | Effect::Allow, _) => {}
             }
         };
-        let (index, rules) = (self.policy.index(), self.policy.rules());
-        index.visit_address(rules, address, &mut |id, rule, to| found(id, rule, to, false));
+        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), self.asker());
+        index.visit_address_from(rules, address, &asker, &mut |id, rule, to| found(id, rule, to, false));
         if inside != address {
-            index.visit_address(rules, inside, &mut |id, rule, to| found(id, rule, to, true));
+            index.visit_address_from(rules, inside, &asker, &mut |id, rule, to| found(id, rule, to, true));
         }
         denied
     }
@@ -333,6 +322,13 @@ impl<'a> Judge<'a> {
         classify(address) != AddressClass::Public || self.policy.closed().iter().any(|range| holds(range, address))
     }
 
+    fn asker(&self) -> Asker<impl Iterator<Item = &'a Arc<str>> + Clone> {
+        Asker {
+            address: self.source.address,
+            workloads: self.policy.workloads_with(self.source),
+        }
+    }
+
     fn exists(&self, rule: &Rule) -> bool {
         self.is_in_time(rule) && (self.report_rules || !rule.report)
     }
@@ -361,38 +357,27 @@ impl<'a> Judge<'a> {
         members.narrowest(self.source.address).map(|length| 1 + length)
     }
 
-    fn is_from(&self, workload: &Arc<str>) -> bool {
-        match self.workloads.get_or_init(|| Workloads::of(self.policy, self.source)) {
-            Workloads::Few(all) => all.iter().flatten().any(|own| *own == workload),
-            Workloads::Many => self.policy.belongs_to(self.source, workload),
-        }
-    }
-
     fn named_in(&self, peers: &[Peer]) -> Option<u8> {
         let named = peers.iter().filter_map(|peer| match peer {
-            Peer::Workload(name) => self.is_from(name).then_some(u8::MAX),
+            Peer::Workload(name) => self.policy.belongs_to(self.source, name).then_some(u8::MAX),
             Peer::Cidr(range) => range.contains(&self.source.address).then_some(1 + range.prefix_len()),
         });
         named.max()
     }
 }
 
-impl<'a> Workloads<'a> {
-    fn of(policy: &'a Policy, source: &'a Source) -> Self {
-        let mut few = [None; FEW];
-        let mut all = policy.workloads_with(source);
-        for place in &mut few {
-            *place = all.next();
-        }
-        if all.next().is_some() {
-            Self::Many
-        } else {
-            Self::Few(few)
-        }
-    }
-}
-
 impl Verdict {
+    /// Where nothing passed: the failure that is nearest to it.
+    fn failed(nearest: Option<Failure>, host: &Host) -> Self {
+        let reason = match (nearest, host) {
+            (Some(failure), _) => failure.reason,
+            (None, Host::Name(_)) => Reason::NoRule,
+            (None, Host::Address(_)) => Reason::IpLiteral,
+        };
+        let rule = nearest.map(|failure| failure.rule());
+        Self::Deny { rule, reason }
+    }
+
     /// `would_deny` is the reason without reporting, where that was a denial.
     fn into_decision(self, policy: &Policy, would_deny: Option<Reason>) -> Decision {
         let generation = policy.generation();
@@ -434,9 +419,6 @@ fn is_cluster_name(name: &HostName) -> bool {
 }
 
 const CLUSTER_SUFFIXES: &[&str] = &[".svc", ".cluster.local"];
-
-/// More would be slower to compare than to look up.
-const FEW: usize = 4;
 
 #[cfg(test)]
 mod tests {

@@ -2,20 +2,26 @@
 //! Must not judge: it finds candidates by host alone; sources, ports, time and checks are the gate's.
 //! Built once by `Policy::new`, asked by every decision.
 
+mod crowd;
+
 use std::collections::HashMap;
 use std::hash::BuildHasher;
+use std::iter;
 use std::net::IpAddr;
+use std::ops::ControlFlow;
+use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 use globset::{Candidate, Glob, GlobBuilder, GlobSet};
 use hashbrown::HashTable;
 
+use self::crowd::Crowd;
 use super::nets::Nets;
 use super::rule::{Destination, HostMatch, Rule, RuleId};
 use crate::name::{Host, HostName, HostPattern};
 
 /// Finds rules by host. One probe for the whole name, one for each parent, one automaton for the first label, and one
-/// probe for each prefix length in use.
+/// probe for each prefix length in use. Where that is not enough, by source as well.
 #[derive(Debug, Default)]
 pub(super) struct Index {
     /// Every destination of every rule; those of one key form a list.
@@ -27,6 +33,15 @@ pub(super) struct Index {
     longest: usize,
     labels: Labels,
     nets: Nets<Head>,
+    /// By the first link of a list: the long ones that speak of certain sources.
+    crowds: HashMap<Link, Crowd, RandomState>,
+}
+
+/// Who asks, as far as the index can look for it.
+pub(super) struct Asker<W> {
+    pub(super) address: IpAddr,
+    /// The workloads that it belongs to.
+    pub(super) workloads: W,
 }
 
 /// Lists by the name in their destinations. It holds no names of its own, only the first link of each list: the rules
@@ -72,6 +87,11 @@ impl Index {
             }
         }
         index.labels.before = befores.automaton();
+        for head in index.heads() {
+            if let Some(crowd) = Crowd::split(Some(head), rules, &mut index) {
+                index.crowds.insert(head, crowd);
+            }
+        }
         index
     }
 
@@ -82,10 +102,9 @@ impl Index {
         host: &Host,
         mut found: impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
-        match host {
-            Host::Name(name) => self.visit_name(rules, name, &mut found),
-            Host::Address(address) => self.visit_address(rules, *address, &mut found),
-        }
+        self.heads_of(rules, host, &mut |head, label| {
+            self.walk(rules, head, label, &mut found);
+        });
     }
 
     /// The same for the address ranges of rules around `address`.
@@ -95,23 +114,61 @@ impl Index {
         address: IpAddr,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
-        for (_, head) in self.nets.around(address) {
-            self.walk(rules, *head, found);
+        self.heads_around(address, &mut |head, label| self.walk(rules, head, label, found));
+    }
+
+    /// Like [`Index::visit`] for those rules that can speak of the asker; some of them more than once, and perhaps others.
+    /// Of the allow rules that name sources `other` gets some until it breaks, the narrowest first: the one to name where
+    /// none was for this asker.
+    pub(super) fn visit_from<'a, 'w>(
+        &'w self,
+        rules: &'a [Rule],
+        host: &Host,
+        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        mut found: impl FnMut(RuleId, &'a Rule, &'a Destination),
+        mut other: impl FnMut(RuleId, &'a Rule, &'a Destination) -> ControlFlow<()>,
+    ) {
+        self.heads_of(rules, host, &mut |head, label| {
+            self.walk_from(rules, head, label, asker, &mut found, &mut other);
+        });
+    }
+
+    /// The same for the address ranges of rules around `address`.
+    pub(super) fn visit_address_from<'a, 'w>(
+        &'w self,
+        rules: &'a [Rule],
+        address: IpAddr,
+        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
+    ) {
+        self.heads_around(address, &mut |head, label| {
+            self.walk_from(rules, head, label, asker, found, &mut |_, _, _| ControlFlow::Break(()));
+        });
+    }
+
+    /// The lists of a host; with the label where not all of a list need fit it.
+    fn heads_of(&self, rules: &[Rule], host: &Host, list: &mut impl FnMut(Link, Option<&str>)) {
+        match host {
+            Host::Name(name) => self.heads_of_name(rules, name, list),
+            Host::Address(address) => self.heads_around(*address, list),
         }
     }
 
-    fn visit_name<'a>(
-        &self,
-        rules: &'a [Rule],
-        name: &HostName,
-        found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
-    ) {
+    fn heads_around(&self, address: IpAddr, list: &mut impl FnMut(Link, Option<&str>)) {
+        for head in self.nets.around(address).filter_map(|(_, head)| *head) {
+            list(head, None);
+        }
+    }
+
+    fn heads_of_name(&self, rules: &[Rule], name: &HostName, list: &mut impl FnMut(Link, Option<&str>)) {
         let text = |link| host_text(rules, &self.entries, link);
-        let head = self.exact.head(name.as_str(), text);
-        self.walk(rules, head, found);
+        if let Some(head) = self.exact.head(name.as_str(), text) {
+            list(head, None);
+        }
         for parent in name.parents().filter(|parent| parent.len() <= self.longest) {
-            let head = self.below.head(parent, text);
-            self.walk(rules, head, found);
+            if let Some(head) = self.below.head(parent, text) {
+                list(head, None);
+            }
         }
         let Some(suffix) = name.parents().next() else {
             return;
@@ -125,26 +182,70 @@ impl Index {
         self.labels
             .before
             .matches_candidate_into(&Candidate::new(label), &mut befores);
-        for head in befores.iter().filter_map(|before| lists.get(before)) {
-            self.walk(rules, *head, &mut |id, rule, destination: &'a Destination| {
-                if label_fits(&destination.host, label) {
-                    found(id, rule, destination);
-                }
-            });
+        for head in befores.iter().filter_map(|before| *lists.get(before)?) {
+            list(head, Some(label));
         }
     }
 
-    fn walk<'a>(&self, rules: &'a [Rule], head: Head, found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination)) {
-        let mut link = head;
-        while let Some(entry) = link.and_then(|link| self.entries.get(link.get() as usize - 1)) {
-            let rule = rules.get(entry.rule as usize);
-            if let Some((rule, destination)) =
-                rule.and_then(|rule| Some((rule, rule.to.get(entry.destination as usize)?)))
-            {
-                found(RuleId(entry.rule), rule, destination);
-            }
-            link = entry.next;
+    fn walk_from<'a, 'w>(
+        &'w self,
+        rules: &'a [Rule],
+        head: Link,
+        label: Option<&str>,
+        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
+        other: &mut impl FnMut(RuleId, &'a Rule, &'a Destination) -> ControlFlow<()>,
+    ) {
+        let Some(crowd) = self.crowds.get(&head) else {
+            self.walk(rules, head, label, found);
+            return;
+        };
+        for head in crowd.of(asker.address, asker.workloads.clone()) {
+            self.walk(rules, head, label, found);
         }
+        for entry in crowd.narrow() {
+            if let Some((id, rule, destination)) = entry.of(rules, label)
+                && other(id, rule, destination).is_break()
+            {
+                break;
+            }
+        }
+    }
+
+    fn walk<'a>(
+        &self,
+        rules: &'a [Rule],
+        head: Link,
+        label: Option<&str>,
+        found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
+    ) {
+        for (id, rule, destination) in self.list(Some(head)).filter_map(|entry| entry.of(rules, label)) {
+            found(id, rule, destination);
+        }
+    }
+
+    fn list(&self, head: Head) -> impl Iterator<Item = Entry> {
+        let mut link = head;
+        iter::from_fn(move || {
+            let entry = *self.entries.get(link?.get() as usize - 1)?;
+            link = entry.next;
+            Some(entry)
+        })
+    }
+
+    /// The first links of all lists.
+    fn heads(&self) -> Vec<Link> {
+        let labels = self.labels.suffixes.values().flat_map(HashMap::values);
+        let others = labels.chain(self.nets.all()).flatten();
+        let names = self.exact.table.iter().chain(&self.below.table);
+        names.chain(others).copied().collect()
+    }
+
+    /// Puts a destination before a list.
+    fn link(&mut self, head: &mut Head, entry: Entry) {
+        let link = u32::try_from(self.entries.len() + 1).ok().and_then(Link::new);
+        let next = std::mem::replace(head, link);
+        self.entries.push(Entry { next, ..entry });
     }
 
     /// Makes room for all at once, because growing by doubling holds everything twice.
@@ -181,6 +282,16 @@ impl Index {
             destination: place,
             next,
         });
+    }
+}
+
+impl Entry {
+    /// The destination, unless the label of a host does not fit it.
+    fn of<'a>(self, rules: &'a [Rule], label: Option<&str>) -> Option<(RuleId, &'a Rule, &'a Destination)> {
+        let rule = rules.get(self.rule as usize)?;
+        let destination = rule.to.get(self.destination as usize)?;
+        let fits = label.is_none_or(|label| label_fits(&destination.host, label));
+        fits.then_some((RuleId(self.rule), rule, destination))
     }
 }
 

@@ -30,8 +30,13 @@ impl<T: Default> Nets<T> {
 }
 
 impl<T> Nets<T> {
+    /// What is kept with all of them, in no order that means anything.
+    pub(super) fn all(&self) -> impl Iterator<Item = &T> {
+        self.by_net.values()
+    }
+
     /// The ranges that hold an address, the narrowest first: how long their prefix is, and what is kept with them.
-    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = (u8, &T)> {
+    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = (u8, &T)> + Clone {
         let [v4, v6] = &self.lengths;
         let lengths = if address.is_ipv4() { v4 } else { v6 };
         lengths.iter().filter_map(move |length| {

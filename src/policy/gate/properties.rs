@@ -14,7 +14,7 @@ use crate::policy::rule::{Effect, SniCheck};
 use crate::policy::{Action, Ask, Decision, Reason, Seen};
 
 use model::Model;
-use world::{Described, World, address, ask, denying, moment, ordered, ranges, rule, source, world};
+use world::{Described, World, address, ask, crowd, denying, moment, ordered, ranges, rule, source, world};
 
 mod model;
 mod walk;
@@ -54,6 +54,33 @@ proptest! {
         if allowed.is_none() {
             prop_assert!(reasons.contains(&decision.reason), "{:?} but {:?}", &decision, &reasons);
         }
+    }
+
+    #[test]
+    fn the_gate_agrees_with_a_slow_model_on_many_rules_for_one_host(
+        world in crowd(), source in source(), ask in ask(), now in moment(),
+    ) {
+        let model = Model { world: &world, source: &source, now };
+        let (allowed, reasons) = model.verdict(&ask, false);
+        let decision = enforce(&world.policy(), now, &source, &ask);
+        prop_assert_eq!(decision.is_allowed(), allowed.is_some(), "{:?} but {:?}", &decision, &reasons);
+        if allowed.is_none() {
+            prop_assert!(reasons.contains(&decision.reason), "{:?} but {:?}", &decision, &reasons);
+        }
+    }
+
+    /// Rules that name more sources than a few are looked at one by one; these ones never ask.
+    #[test]
+    fn who_is_found_by_source_is_found_as_by_a_look_at_each(
+        world in crowd(), source in source(), ask in ask(), now in moment(),
+    ) {
+        let nobody = ["203.0.113.1/32", "203.0.113.2/32", "203.0.113.3/32", "203.0.113.4/32", "203.0.113.5/32",
+            "203.0.113.6/32", "203.0.113.7/32", "203.0.113.8/32"];
+        let mut each = world.clone();
+        for rule in each.ordered.iter_mut().chain(&mut each.rules) {
+            rule.from.iter_mut().for_each(|from| from.extend(nobody));
+        }
+        prop_assert_eq!(gate(&world.policy(), now, &source, &ask), gate(&each.policy(), now, &source, &ask));
     }
 
     #[test]

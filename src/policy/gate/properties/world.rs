@@ -178,6 +178,46 @@ pub(in crate::policy) fn ranges() -> impl Strategy<Value = World> {
     })
 }
 
+/// Many rules for few hosts, each for certain sources.
+pub(in crate::policy) fn crowd() -> impl Strategy<Value = World> {
+    let to = select(vec![
+        "a.host.test",
+        "*.host.test",
+        "a*.host.test",
+        "93.0.0.0/8",
+        "0.0.0.0/0",
+    ]);
+    let scheme = select(vec!["tls", "tls", "http", "tcp"]);
+    let to = (to, scheme, port()).prop_map(|(host, scheme, port)| {
+        let scheme = if host.ends_with("test") { scheme } else { "tcp" };
+        format!("{scheme}://{host}:{port}")
+    });
+    let peers = vec![
+        "own",
+        "wide",
+        "narrow",
+        "10.9.0.0/24",
+        "10.0.0.0/8",
+        "192.0.2.1/32",
+        "2600::/16",
+    ];
+    let from = prop_oneof![1 => Just(None), 6 => subsequence(peers, 1..=3).prop_map(Some)];
+    let speaks = move |described| {
+        (described, to.clone(), from.clone()).prop_map(|(rule, to, from)| Described {
+            to: vec![to],
+            from,
+            ..rule
+        })
+    };
+    let ordered = prop::collection::vec(speaks.clone()(ordered().boxed()), 0..20);
+    let rules = prop::collection::vec(speaks(rule().boxed()), 0..20);
+    (ordered, rules, world()).prop_map(|(ordered, rules, world)| World {
+        ordered,
+        rules,
+        ..world
+    })
+}
+
 /// A rule of a collection: as many close as open.
 pub(in crate::policy) fn ordered() -> impl Strategy<Value = Described> {
     (rule(), any::<bool>()).prop_map(|(rule, closes)| Described {
@@ -319,7 +359,14 @@ pub(in crate::policy) fn ask() -> impl Strategy<Value = Ask> {
 }
 
 pub(in crate::policy) fn source() -> impl Strategy<Value = Source> {
-    let address = select(vec!["10.9.0.1", "10.9.9.9", "10.1.1.1", "192.0.2.1", "2600:1::9"]);
+    let address = select(vec![
+        "10.9.0.1",
+        "10.9.9.9",
+        "10.1.1.1",
+        "192.0.2.1",
+        "198.51.100.1",
+        "2600:1::9",
+    ]);
     let workload = prop::option::weighted(0.3, select(vec!["own", "wide", "gone"]));
     (address, workload).prop_map(|(address, workload)| Source {
         address: address.parse().unwrap(),
