@@ -34,7 +34,6 @@ use crate::proxy::tls::Certificates;
 use crate::settings::{self, Settings, UpstreamPort};
 use crate::source::{Compiled, PolicySource, Watch};
 use crate::state::State;
-use crate::telemetry::record::End;
 use crate::telemetry::{Metrics, Telemetry};
 
 /// A proxy with all its sockets bound, not yet serving.
@@ -334,10 +333,7 @@ async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: 
         } => tracing::info!("the drain time is over; {} connections are cut", sessions.len()),
         () = signals.next() => tracing::info!("told again to stop; {} connections are cut", sessions.len()),
     }
-    proxy.tracker.cut_all(End::Drain);
-    proxy.drained.cancel();
-    // Those that came to be open in between. Whoever opens from here on sees that all is over.
-    proxy.tracker.cut_all(End::Drain);
+    proxy.end_drain();
     // What was cut writes its record on its way out.
     let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
 }

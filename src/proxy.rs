@@ -33,6 +33,7 @@ use crate::relay::{Clock, Pipes};
 use crate::settings::{self, Settings};
 use crate::state::State;
 use crate::telemetry::Telemetry;
+use crate::telemetry::record::End;
 
 use self::admission::Admission;
 use self::balance::Balance;
@@ -89,6 +90,15 @@ impl Proxy {
             draining: CancellationToken::new(),
             drained: CancellationToken::new(),
         }
+    }
+
+    /// The time to drain is over: cuts everything that is open, and whatever opens from here on.
+    pub(crate) fn end_drain(&self) {
+        // First, so that what is open ends as cut; without a verdict by then, it ends as what got none.
+        self.tracker.cut_all(End::Drain);
+        self.drained.cancel();
+        // Those that came to be open in between. Whoever opens from here on sees that all is over.
+        self.tracker.cut_all(End::Drain);
     }
 }
 

@@ -58,6 +58,14 @@ pub(super) fn balanced(settings: &Settings, policy: Policy, balance: Balance) ->
     (Arc::new(proxy), Arc::new(front))
 }
 
+/// What a tunnel is made of: a client, an origin, and the proxy's sockets to them.
+pub(super) struct Sockets {
+    client: TcpStream,
+    accepted: TcpStream,
+    origin: TcpStream,
+    upstream: TcpStream,
+}
+
 /// An open tunnel, whose peers are a client and an origin.
 pub(super) struct Between {
     pub(super) client: TcpStream,
@@ -70,9 +78,30 @@ pub(super) struct Between {
 pub(super) async fn tunnel(first: &'static str, balance: Balance) -> (Arc<Proxy>, Between) {
     let policy = policy::fixture::load("allow:\n  - {to: [\"tcp://127.0.0.1:9\"], addresses: [127.0.0.0/8]}\n");
     let (proxy, front) = balanced(&settings(), policy, balance);
+    let between = open(&proxy, &front, sockets().await, first);
+    (proxy, between)
+}
+
+pub(super) async fn sockets() -> Sockets {
     let (client, accepted) = pair().await;
     let (origin, upstream) = pair().await;
-    let connection = connection(&proxy, &front, accepted.peer_addr().unwrap());
+    Sockets {
+        client,
+        accepted,
+        origin,
+        upstream,
+    }
+}
+
+/// Opens a tunnel as [`tunnel`] does, under the same policy.
+pub(super) fn open(proxy: &Arc<Proxy>, front: &Arc<Front>, sockets: Sockets, first: &'static str) -> Between {
+    let Sockets {
+        client,
+        accepted,
+        origin,
+        upstream,
+    } = sockets;
+    let connection = connection(proxy, front, accepted.peer_addr().unwrap());
     let mut case = Case::open(connection, Entry::Connect, Instant::now());
     let address = IpAddr::from(Ipv4Addr::LOCALHOST);
     let ask = Ask::new(Host::Address(address), Port::new(9).unwrap());
@@ -80,16 +109,15 @@ pub(super) async fn tunnel(first: &'static str, balance: Balance) -> (Arc<Proxy>
     let tracked = Arc::clone(&case.tracked);
     let allowed = case.allow(Stage::Address, decision);
     let established = Established::open(allowed, Client::Plain(accepted), upstream, BytesMut::from(first));
-    let between = Between {
+    Between {
         client,
         origin,
         tracked,
         established: established.unwrap(),
-    };
-    (proxy, between)
+    }
 }
 
-async fn pair() -> (TcpStream, TcpStream) {
+pub(super) async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
     let (near, accepted) = tokio::join!(TcpStream::connect(listener.local_addr().unwrap()), listener.accept());
     (near.unwrap(), accepted.unwrap().0)

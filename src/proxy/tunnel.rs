@@ -239,14 +239,18 @@ impl Drop for Tunnel {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::sync::Mutex;
+    use std::task::{Context, Wake, Waker};
+
     use tokio::io::AsyncReadExt;
-    use tokio_test::assert_ready;
-    use tokio_test::task::spawn;
+    use tokio_test::task::{Spawn, spawn};
+    use tokio_test::{assert_pending, assert_ready};
 
     use super::*;
     use crate::proxy::accept::carry;
-    use crate::proxy::fixture::{Between, tunnel};
-    use crate::proxy::{explicit, sni};
+    use crate::proxy::fixture::{Between, Sockets, open, sockets, tunnel};
+    use crate::proxy::{Proxy, explicit, sni};
 
     /// Allowed when all that was open has been cut already, because the process ends.
     #[tokio::test]
@@ -265,6 +269,57 @@ mod tests {
             let read = peer.read(&mut [0; 8]).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
         }
+    }
+
+    type Relaying = Spawn<Pin<Box<dyn Future<Output = bool> + Send>>>;
+
+    /// Opens a tunnel in the very moment in which another one is cut, where those that are cut were already looked up.
+    struct Late {
+        proxy: Arc<Proxy>,
+        beside: Arc<Tracked>,
+        sockets: Mutex<Option<Sockets>>,
+        relay: Mutex<Option<Relaying>>,
+    }
+
+    impl Wake for Late {
+        fn wake(self: Arc<Self>) {
+            let Some(sockets) = self.sockets.lock().unwrap().take() else {
+                return;
+            };
+            // They are found by their number, 16 apart in the same place.
+            while self.proxy.ids.next() % 16 != (self.beside.id + 15) % 16 {}
+            let Between {
+                client,
+                origin,
+                mut established,
+                tracked,
+            } = open(&self.proxy, &self.beside.connection.front, sockets, "");
+            assert_eq!(tracked.id % 16, self.beside.id % 16);
+            let mut relay: Relaying = spawn(Box::pin(async move {
+                let _peers = (client, origin);
+                established.relay().await.is_break()
+            }));
+            assert_pending!(relay.poll(), "nothing is over yet");
+            *self.relay.lock().unwrap() = Some(relay);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tunnel_that_opens_while_the_others_are_cut_is_cut_too() {
+        let (proxy, between) = tunnel("", Balance::new([])).await;
+        let late = Arc::new(Late {
+            proxy: Arc::clone(&proxy),
+            beside: Arc::clone(&between.tracked),
+            sockets: Mutex::new(Some(sockets().await)),
+            relay: Mutex::default(),
+        });
+        let mut cut = Box::pin(between.tracked.wait_cut());
+        let waker = Waker::from(Arc::clone(&late));
+        assert!(cut.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        proxy.end_drain();
+        let mut relay = late.relay.lock().unwrap().take().expect("it was opened");
+        assert!(relay.is_woken());
+        assert!(assert_ready!(relay.poll()));
     }
 
     /// Every idle tunnel holds this future, and no buffer.
