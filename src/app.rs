@@ -256,10 +256,11 @@ impl App {
             io::Result::Ok(())
         });
         stop.cancel();
+        // What a worker still carries leaves its record as it ends.
+        workers.shut_down(LAST_TASKS);
         if !proxy.telemetry.flush(LAST_RECORDS) {
             tracing::warn!("the last records were not written: nobody took them within {LAST_RECORDS:?}");
         }
-        workers.shut_down(LAST_TASKS);
         self.control.shutdown_timeout(LAST_TASKS);
         ended
     }
@@ -319,12 +320,12 @@ fn bind_listener(
     ))
 }
 
-/// Waits for the sessions to end by themselves, then ends them.
+/// Waits for the sessions to end by themselves, then ends those that have not, and what was accepted just now.
 async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: &mut shutdown::Signals) {
     sessions.close();
     let deadline = (!limit.is_zero()).then(|| Instant::now() + limit);
     tokio::select! {
-        () = sessions.wait() => return,
+        () = sessions.wait() => {}
         () = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline).await,

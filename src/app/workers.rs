@@ -49,6 +49,8 @@ impl Workers {
             let (stop, alive, balance) = (stop.clone(), alive.clone(), Arc::clone(&balance));
             thread::Builder::new().name("data".to_owned()).spawn(move || {
                 let _alive: Sender<()> = alive;
+                // Dropped before that is, with all that it carries.
+                let runtime = runtime;
                 runtime.block_on(stop.run_until_cancelled(beat(&balance, worker)));
             })?;
         }
@@ -199,6 +201,32 @@ mod tests {
         ] {
             assert_eq!(now.busy_since(&before), expected, "{now:?}");
         }
+    }
+
+    /// A record that is left by what is dropped must not come after the last one was written.
+    #[test]
+    fn workers_have_ended_when_nothing_is_left_of_what_they_carried() {
+        /// Takes its time to be dropped, unless somebody goes on meanwhile.
+        struct Carried(Receiver<()>, Sender<bool>);
+
+        impl Drop for Carried {
+            fn drop(&mut self) {
+                let went_on = self.0.recv_timeout(Duration::from_millis(200)).is_ok();
+                self.1.send(went_on).unwrap();
+            }
+        }
+
+        let workers = Workers::start(2).unwrap();
+        let ((go_on, goes_on), (tell, told)) = (channel(), channel());
+        let carried = Carried(goes_on, tell);
+        let runtime = workers.balance().runtimes().nth(1).unwrap().clone();
+        runtime.spawn(async move {
+            let _carried = carried;
+            std::future::pending::<()>().await;
+        });
+        workers.shut_down(Duration::from_mins(1));
+        let _ = go_on.send(());
+        assert!(!told.recv().unwrap(), "it went on before that was dropped");
     }
 
     #[test]
