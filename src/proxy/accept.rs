@@ -80,6 +80,7 @@ pub(crate) async fn accept(
         while accepts.wait_for(|accepts| *accepts).await.is_ok() {
             match SharedListener::of(&socket) {
                 Ok(listener) => {
+                    pause = PAUSE_MIN;
                     let until = async {
                         // Nobody is left to say so where it fails, and this ends as well.
                         let _ = accepts.wait_for(|accepts| !accepts).await;

@@ -2,8 +2,11 @@
 //! Must not depend on how fast the machine is: a runtime that is not to run is not driven.
 //! Called by the test run.
 
+use std::future::poll_fn;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, TcpStream};
+use std::sync::Mutex;
+use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use tokio::io::AsyncReadExt;
@@ -106,6 +109,61 @@ fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
         );
         assert_eq!(proxy.admission.admitted(), 0);
         drop(stop);
+    }
+}
+
+/// Looks what is left of all connections in the moment in which none is under way any more.
+struct Witness {
+    proxy: Arc<Proxy>,
+    left: Mutex<Option<(usize, usize)>>,
+}
+
+impl Wake for Witness {
+    fn wake(self: Arc<Self>) {
+        let left = (self.proxy.tracker.live().len(), self.proxy.admission.admitted());
+        *self.left.lock().unwrap() = Some(left);
+    }
+}
+
+/// Whoever waits for the end of all connections counts on their records. A tunnel that is cut off leaves one, too.
+#[test]
+fn a_connection_ends_when_all_of_it_has_ended() {
+    let runtime = runtime();
+    for cut_off in [false, true] {
+        let (proxy, between) = runtime.block_on(tunnel("", Balance::new([])));
+        let Between {
+            client,
+            origin,
+            tracked,
+            established,
+        } = between;
+        let sessions = TaskTracker::new();
+        let place = Place {
+            _open: tracked.connection.front.metrics.connection(),
+            _admitted: Admission::admit(&proxy, Ipv4Addr::LOCALHOST.into()).unwrap(),
+            _session: sessions.token(),
+        };
+        drop(tracked);
+        sessions.close();
+        let witness = Arc::new(Witness {
+            proxy: Arc::clone(&proxy),
+            left: Mutex::default(),
+        });
+        let waker = Waker::from(Arc::clone(&witness));
+        let mut ended = Box::pin(sessions.wait());
+        assert!(ended.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        let mut carried = Box::pin(carry(established, place));
+        runtime.block_on(async {
+            assert!(poll_fn(|cx| Poll::Ready(carried.as_mut().poll(cx))).await.is_pending());
+            assert_eq!((proxy.tracker.live().len(), proxy.admission.admitted()), (1, 1));
+            if cut_off {
+                drop(carried);
+            } else {
+                drop((client, origin));
+                carried.await;
+            }
+        });
+        assert_eq!(*witness.left.lock().unwrap(), Some((0, 0)), "cut off: {cut_off}");
     }
 }
 
