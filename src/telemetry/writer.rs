@@ -54,6 +54,16 @@ impl Writer {
     /// # Errors
     /// The system refuses a thread.
     pub(super) fn start(out: impl Write + Send + 'static, format: Format, metrics: Metrics) -> io::Result<Self> {
+        Self::lingering(out, format, metrics, LINGER)
+    }
+
+    /// The first line of a batch waits that long for others.
+    fn lingering(
+        out: impl Write + Send + 'static,
+        format: Format,
+        metrics: Metrics,
+        linger: Duration,
+    ) -> io::Result<Self> {
         let shared = Arc::new(Shared {
             queue: Mutex::default(),
             work: Condvar::new(),
@@ -67,6 +77,7 @@ impl Writer {
             out,
             format,
             bytes: Vec::with_capacity(CHUNK),
+            linger,
             told: 0,
             told_at: None,
         };
@@ -156,6 +167,7 @@ struct Thread<W> {
     out: W,
     format: Format,
     bytes: Vec<u8>,
+    linger: Duration,
     /// How many dropped records the operational log has been told of, and when.
     told: u64,
     told_at: Option<Instant>,
@@ -188,7 +200,7 @@ impl<W: Write> Thread<W> {
             .unwrap_or_else(PoisonError::into_inner);
         (queue, _) = shared
             .work
-            .wait_timeout_while(queue, LINGER, |queue| {
+            .wait_timeout_while(queue, self.linger, |queue| {
                 queue.lines.len() < PLENTY && !queue.hurry && !queue.closed
             })
             .unwrap_or_else(PoisonError::into_inner);
@@ -200,8 +212,11 @@ impl<W: Write> Thread<W> {
     /// Writes what is collected, `lines` of them, however long the output refuses; gives up only at the end.
     /// It goes on at the byte where it stopped, so that no line is torn by an output that recovers.
     fn write(&mut self, lines: u64) {
+        if lines == 0 {
+            return;
+        }
         let mut from = 0;
-        let mut flushed = lines == 0;
+        let mut flushed = false;
         while !flushed {
             match self.attempt(&mut from) {
                 Ok(()) => flushed = true,
@@ -346,6 +361,47 @@ mod tests {
         assert_eq!(dropped(&metrics), 0);
     }
 
+    /// It is tried for as long as there is somebody to try it for; then it is lost, and counted.
+    #[test]
+    fn what_is_given_up_at_the_end_is_counted() {
+        let (out, metrics) = (Collected::default(), Metrics::new(now()));
+        let long = |line: &Line, bytes: &mut Vec<u8>| {
+            number(line, bytes);
+            bytes.resize(bytes.len() + CHUNK / 3, b'x');
+        };
+        let writer = Writer::start(Broken(out.clone()), Box::new(long), metrics.clone()).unwrap();
+        // In more than one piece, and all behind the first one: it is still being tried.
+        for id in 0..10 {
+            writer.push(decision(id));
+        }
+        assert!(!writer.flush(Duration::from_millis(50)));
+        for id in 10..15 {
+            assert!(!writer.push(decision(id)), "it will not be written");
+        }
+        assert_eq!(dropped(&metrics), 0, "it may still be written");
+        drop(writer);
+        out.wait_for_end();
+        assert_eq!(dropped(&metrics), 15);
+    }
+
+    #[test]
+    fn many_lines_do_not_wait_for_more() {
+        let (out, metrics) = (Collected::default(), Metrics::new(now()));
+        let writer = Writer::lingering(out.clone(), Box::new(number), metrics, Duration::from_hours(1)).unwrap();
+        writer.push(decision(0));
+        // Time for the thread to see that there is one, and to wait for more.
+        (0..10_000).for_each(|_| thread::yield_now());
+        for id in 1..PLENTY as u64 {
+            assert_eq!(out.text(), "", "{id} are not many");
+            writer.push(decision(id));
+        }
+        let end = Instant::now() + PATIENCE;
+        while out.text().lines().count() < PLENTY {
+            assert!(Instant::now() < end, "they wait");
+            thread::yield_now();
+        }
+    }
+
     /// The attempt has been seen, but its error is noted a moment later.
     fn wait_until_failing(writer: &Writer) -> bool {
         let end = Instant::now() + PATIENCE;
@@ -395,6 +451,19 @@ mod tests {
             // Ends when the other half is dropped.
             let _ = self.released.recv();
             Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// Takes nothing, ever.
+    struct Broken(#[expect(dead_code, reason = "says whether the thread is there")] Collected);
+
+    impl Write for Broken {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::StorageFull.into())
         }
 
         fn flush(&mut self) -> io::Result<()> {
