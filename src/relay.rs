@@ -127,6 +127,11 @@ pub fn give_away(tunnels: u32) {
     GIVES.set(tunnels);
 }
 
+/// Frees the buffers of this thread that no relay has borrowed since this was last called.
+pub fn trim_buffers() {
+    buffer::trim();
+}
+
 fn is_given_away(activity: &Activity) -> bool {
     let gives = GIVES.get();
     let goes = gives > 0 && activity.up() + activity.down() >= GIVEN_AFTER;
@@ -136,22 +141,10 @@ fn is_given_away(activity: &Activity) -> bool {
     goes
 }
 
-/// Bytes. To change the thread costs as much as a new tunnel.
-const GIVEN_AFTER: u64 = 256 << 10;
-
-thread_local! {
-    static GIVES: Cell<u32> = const { Cell::new(0) };
-}
-
 /// Whether a side that has ended its input hears of the other's end by the close alone that follows: a socket does, and
 /// nothing unread is left that would make the close a reset. TLS has an end of its own.
 fn is_closed_by_its_drop(side: &impl Side) -> bool {
     side.socket().is_some()
-}
-
-/// Frees the buffers of this thread that no relay has borrowed since this was last called.
-pub fn trim_buffers() {
-    buffer::trim();
 }
 
 /// What the failure of one direction means for the tunnel.
@@ -170,6 +163,13 @@ fn meaning(failed: Failed, other: &Copy) -> Failure {
         Failed::Shutdown if other.is_done() => Failure::None,
         Failed::Write | Failed::Shutdown => Failure::Unheard,
     }
+}
+
+/// Bytes. To change the thread costs as much as a new tunnel.
+const GIVEN_AFTER: u64 = 256 << 10;
+
+thread_local! {
+    static GIVES: Cell<u32> = const { Cell::new(0) };
 }
 
 #[cfg(test)]

@@ -142,3 +142,37 @@ const MAX_IDLE: usize = 2;
 const READY: Duration = Duration::from_secs(1);
 /// In bytes. To hyper it is the bound of a buffer that it may pass by one read.
 pub(crate) const MAX_RESPONSE_HEAD: usize = 64 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+    use crate::name::HostName;
+    use crate::proxy::fixture::pair;
+
+    /// What a reload finds kept is closed with the next request, whatever that one asks for.
+    #[tokio::test]
+    async fn nothing_is_kept_from_an_older_generation() {
+        let upstreams = Upstreams::new(Arc::new(Semaphore::new(0)));
+        let mut peers = Vec::new();
+        for (name, generation) in [("a.test", 1), ("b.test", 1), ("c.test", 2)] {
+            let (peer, stream) = pair().await;
+            let to = (host(name), Port::HTTP, [127, 0, 0, 1].into());
+            let upstream = Upstream::over(stream, to, None, Generation(generation)).await;
+            upstreams.keep(upstream.unwrap());
+            peers.push(peer);
+        }
+        for (name, kept) in [("a.test", false), ("b.test", false), ("c.test", true)] {
+            let taken = upstreams.take(&host(name), Port::HTTP).await;
+            assert_eq!(taken.is_some(), kept, "{name}");
+        }
+        for mut peer in peers {
+            assert_eq!(peer.read(&mut [0]).await.unwrap(), 0, "it is closed");
+        }
+    }
+
+    fn host(name: &str) -> Host {
+        Host::Name(HostName::parse(name.as_bytes()).unwrap())
+    }
+}

@@ -336,3 +336,45 @@ fn is_of_socket(error: &io::Error) -> bool {
 /// Bytes after which a direction lets the others of its thread run: a ping waits for no more than this.
 const CHUNK: usize = 256 << 10;
 const SHRINK_AFTER: u8 = 8;
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio_test::assert_ready;
+    use tokio_test::task::spawn;
+
+    use super::*;
+    use crate::relay::tests::sockets::pair;
+
+    /// A signal is no reason to end a tunnel, nor to wait until its socket is ready once more.
+    #[tokio::test]
+    async fn a_splice_that_a_signal_interrupts_is_done_again() {
+        let (socket, _peer) = pair().await;
+        let mut answers = vec![Ok(7), Err(Errno::INTR.into()), Err(Errno::INTR.into())];
+        socket.writable().await.unwrap();
+        let mut task = spawn(poll_fn(|cx| {
+            poll_io(cx, &socket, Interest::WRITABLE, || answers.pop().unwrap())
+        }));
+        assert_eq!(assert_ready!(task.poll()).unwrap(), 7);
+        drop(task);
+        assert!(answers.is_empty());
+    }
+
+    /// Whoever gets no pipe copies as much again before it asks for one, or it would ask for each read.
+    #[tokio::test]
+    async fn without_a_pipe_bulk_has_to_be_proven_anew() {
+        let (socket, _peer) = pair().await;
+        let pipes = Pipes::with(0, 1 << 16, 3);
+        let mut copy = Copy {
+            full_reads: 3,
+            ..Copy::new()
+        };
+        let mut task = spawn(poll_fn(|cx| {
+            Poll::Ready(copy.poll_splice(cx, &socket, &pipes).is_none())
+        }));
+        assert!(assert_ready!(task.poll()), "it is to be copied");
+        drop(task);
+        assert_eq!(copy.full_reads, 0);
+    }
+}

@@ -3,7 +3,7 @@
 //! Called by the test run.
 
 mod chaos;
-mod sockets;
+pub(super) mod sockets;
 mod splice;
 
 use std::io;
@@ -275,6 +275,43 @@ fn a_busy_tunnel_lets_others_run() {
             "{}",
             activity.up()
         );
+    }
+}
+
+/// What belongs to TLS cannot be taken from its thread.
+#[test]
+fn what_is_more_than_two_sockets_is_not_given_away() {
+    give_away(1);
+    let (mut client, mut upstream) = (Endless::default(), Endless::default());
+    upstream.silent = true;
+    let activity = Activity::new(&Clock::new());
+    let mut task = tokio_test::task::spawn(relay(&mut client, &mut upstream, &activity, &NO_PIPES));
+    while activity.up() < 2 * GIVEN_AFTER {
+        assert_pending!(task.poll());
+    }
+    give_away(0);
+}
+
+#[tokio::test]
+async fn no_more_are_given_away_than_are_to_be() {
+    let activity = Activity::new(&Clock::new());
+    activity.moved_down(usize::try_from(GIVEN_AFTER).unwrap());
+    give_away(2);
+    for given_away in [true, true, false] {
+        let ((_near, mut client), (_far, mut upstream)) = (sockets::pair().await, sockets::pair().await);
+        let mut state = Relay::new();
+        let mut task = tokio_test::task::spawn(super::relay(
+            &mut state,
+            &mut client,
+            &mut upstream,
+            &activity,
+            &NO_PIPES,
+        ));
+        if given_away {
+            assert_ready_eq!(task.poll(), Stop::GivenAway);
+        } else {
+            assert_pending!(task.poll());
+        }
     }
 }
 

@@ -36,7 +36,7 @@ pub(super) fn eager(limit: usize) -> Arc<Pipes> {
     Arc::new(Pipes::with(limit, 1 << 16, 0))
 }
 
-pub(super) async fn pair() -> (TcpStream, TcpStream) {
+pub(in crate::relay) async fn pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address: SocketAddr = listener.local_addr().unwrap();
     let (near, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
