@@ -6,16 +6,17 @@ use std::io::{self, Read, Write};
 use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::support::DEADLINE;
 use crate::support::client::{Client, Ending};
 use crate::support::http::Message;
-use crate::support::origin::{Origin, Tap, pattern};
-use crate::support::proxy::Proxy;
+use crate::support::origin::{Ended, Origin, Tap, pattern};
+use crate::support::proxy::{Proxy, is_open};
 use crate::support::record::Record;
 use crate::support::setup::Setup;
-use crate::support::world::Origins;
+use crate::support::world::{Origins, World};
 
 /// A proxy before one origin that answers every request with these bytes and then goes away.
 struct Stage {
@@ -137,6 +138,81 @@ fn a_broken_answer_never_ends_cleanly() {
         assert_eq!(ending, Ending::Reset, "HTTP/{version}");
         assert_eq!(stage.end(), "upstream_reset");
         assert_eq!(stage.origins.dns.asked("plain.allowed.test"), 2, "A and AAAA");
+    }
+}
+
+/// To HTTP/1.0 the end of the connection is the end of the answer.
+#[test]
+fn an_answer_that_the_end_of_a_drain_cuts_never_ends_cleanly() {
+    let stage = Stage::silent_after("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n");
+    let mut clients: Vec<_> = (0..CUT_AT_ONCE).map(|_| stage.ask("GET", "1.0", "\r\n")).collect();
+    for client in &mut clients {
+        client.head();
+        assert_eq!(client.read_exact(5), b"hello");
+    }
+    stage.proxy.signal(Signal::TERM);
+    while is_open(stage.proxy.address()) {}
+    stage.proxy.signal(Signal::TERM);
+    let endings: Vec<_> = clients.iter_mut().map(Client::read_to_end).collect();
+    let outcome = stage.proxy.wait_end();
+    let clean = endings.iter().filter(|(_, ending)| *ending != Ending::Reset).count();
+    assert_eq!(clean, 0, "of {CUT_AT_ONCE}");
+    let ends: Vec<_> = outcome.tunnels.iter().map(|tunnel| tunnel.text("end")).collect();
+    assert_eq!(ends, ["drain"; CUT_AT_ONCE]);
+}
+
+/// Behind a 101 there is a tunnel like any other.
+#[test]
+fn an_upgraded_connection_is_cut_by_a_reload_and_by_the_end_of_a_drain() {
+    for reason in ["reload", "drain"] {
+        let world = World::with(|setup, _| setup.set("reload.grace", json!("100ms")));
+        let url = world.origins.url("plain.allowed.test", "/socket");
+        let host = url.split('/').nth(2).unwrap();
+        let mut clients = [(); 2].map(|()| {
+            let mut client = Client::connect(world.proxy.address());
+            client.send(format!(
+                "GET {url} HTTP/1.1\r\nHost: {host}\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+            ));
+            assert_eq!(client.head().status(), 101);
+            client
+        });
+        // The other one has not said anything yet.
+        clients[0].send("hello");
+        assert_eq!(clients[0].read_exact(5), b"hello");
+        if reason == "reload" {
+            world.proxy.reload("allow: []\n");
+        } else {
+            world.proxy.signal(Signal::TERM);
+            while is_open(world.proxy.address()) {}
+            clients[0].send("more");
+            assert_eq!(clients[0].read_exact(4), b"more");
+            world.proxy.signal(Signal::TERM);
+        }
+        for (number, client) in clients.iter_mut().enumerate() {
+            assert_eq!(client.read_to_end(), (Vec::new(), Ending::Reset), "{reason}");
+            assert_eq!(world.origins.http.expect_end(number), Ended::Reset, "{reason}");
+        }
+        let Origins { http, .. } = &world.origins;
+        assert_eq!(http.accepted(), 2);
+        let outcome = match reason {
+            "reload" => world.proxy.stop(),
+            _ => world.proxy.wait_end(),
+        };
+        let mut ends: Vec<_> = outcome
+            .tunnels
+            .iter()
+            .map(|tunnel| {
+                (
+                    tunnel.number("up_bytes"),
+                    tunnel.number("down_bytes"),
+                    tunnel.text("end"),
+                )
+            })
+            .collect();
+        ends.sort_unstable();
+        let moved = if reason == "reload" { 5 } else { 9 };
+        assert_eq!(ends, [(0, 0, reason), (moved, moved, reason)]);
+        assert_eq!(outcome.verdicts(), ["allow rule"; 2]);
     }
 }
 
@@ -359,5 +435,7 @@ fn a_kept_connection_that_is_stuck_is_not_used_again() {
     drop(leave);
 }
 
+/// So many that the proxy does not get to all of them before the end of the drain has come to them, too.
+const CUT_AT_ONCE: usize = 50;
 /// Longer than anything takes that need not wait.
 const PATIENCE: Duration = Duration::from_secs(1);
