@@ -129,8 +129,8 @@ pub(crate) const BEAT: Duration = Duration::from_millis(100);
 
 /// Thousandths of a CPU.
 const CPU: u32 = 1000;
-/// A thread that always has something to do, on a CPU of its own. With less it waits for work, or for a CPU that others
-/// use: then one more thread would not get one either.
+/// A thread that always has something to do. With less it waits for work; or now and then for a CPU that others use, and then
+/// one more thread would not get one either.
 const FULL: u32 = 950;
 /// What each worker should have at most when one less accepts.
 const EASY: u32 = 700;
