@@ -7,6 +7,7 @@ mod admission;
 #[cfg(test)]
 mod allocations;
 pub(crate) mod balance;
+mod carry;
 mod client;
 mod connect;
 mod explicit;

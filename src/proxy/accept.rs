@@ -1,10 +1,9 @@
-//! Accepting: limits first, then one task per connection, which goes to its listener's front.
+//! Accepting: limits first, then a task for each connection, which goes to its listener's front and then carries its tunnel.
 //! Must not read from clients before they are admitted; a full proxy says so at once instead of hanging.
 //! Called by the app, once per bound listener and worker.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,15 +15,15 @@ use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tokio_util::task::task_tracker::TaskTrackerToken;
 
-use super::admission::{Admission, Admitted};
+use super::admission::Admission;
+use super::carry::{Place, carry};
 use super::client::Client;
 use super::connect::{self, Manner};
 use super::forward::{self, Scope};
 use super::session::{Case, Connection, Front};
 use super::tls::Certificates;
-use super::tunnel::{Established, Moving};
+use super::tunnel::Established;
 use super::{Proxy, explicit, sni};
 use crate::name::Port;
 use crate::net::original::{redirected, tproxied};
@@ -32,17 +31,7 @@ use crate::net::shared_listener::SharedListener;
 use crate::policy::{Reason, Source, Stage};
 use crate::settings::{Mode, UpstreamPort};
 use crate::telemetry::Limit;
-use crate::telemetry::metrics::Open;
 use crate::telemetry::record;
-
-/// What a connection has until its end, whichever worker carries it.
-#[derive(Debug)]
-pub(super) struct Place {
-    _open: Open,
-    _admitted: Admitted,
-    /// Dropped last: whoever waits for the end of all connections sees it then.
-    _session: TaskTrackerToken,
-}
 
 /// One bound listener.
 #[derive(Debug)]
@@ -165,11 +154,7 @@ fn welcome(
     match admitted {
         Ok(admitted) => {
             let (certificates, drained) = (certificates.cloned(), drained.clone());
-            let place = Place {
-                _open: connection.front.metrics.connection(),
-                _admitted: admitted,
-                _session: sessions.token(),
-            };
+            let place = Place::new(&connection.front, admitted, sessions);
             tokio::spawn(async move {
                 // What sets a tunnel up is large; it is boxed, and gone before the tunnel is relayed.
                 let set_up = Box::pin(serve(connection, stream, certificates));
@@ -180,33 +165,6 @@ fn welcome(
         }
         Err(limit) => refuse(connection, certificates.is_some(), sessions, stream, limit),
     }
-}
-
-/// Relays to the end, or until another worker is to go on.
-// Not an `async fn`: that would keep room for its arguments twice, in every idle tunnel.
-#[allow(clippy::manual_async_fn, reason = "its future is half the size")]
-pub(super) fn carry(mut established: Established, place: Place) -> impl Future<Output = ()> + Send {
-    async move {
-        while established.relay().await.is_continue() {
-            if let Some(calmest) = established.balance().calmest().cloned() {
-                match established.detach() {
-                    Ok(moving) => drop(calmest.spawn(go_on(moving, place))),
-                    Err(error) => tracing::warn!(%error, "a tunnel cannot leave its thread"),
-                }
-                return;
-            }
-        }
-    }
-}
-
-/// The same in another thread. What it gives has a name, or `carry` would be made of itself.
-fn go_on(moving: Moving, place: Place) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-    Box::pin(async move {
-        match moving.attach() {
-            Ok(established) => carry(established, place).await,
-            Err(error) => tracing::warn!(%error, "a tunnel cannot go on in another thread"),
-        }
-    })
 }
 
 /// Says 503 where there is HTTP to say it in, and leaves a record.
@@ -331,4 +289,60 @@ const PAUSE_MIN: Duration = Duration::from_millis(10);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
-mod tests;
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::{Ipv4Addr, TcpStream};
+    use std::thread;
+
+    use super::*;
+    use crate::net;
+    use crate::proxy::balance::Balance;
+    use crate::proxy::fixture::{balanced, blocking, other_worker, runtime, settings};
+
+    #[test]
+    fn the_second_worker_accepts_when_the_first_is_full() {
+        let first = runtime();
+        let (second, stop) = other_worker();
+        let balance = Balance::new([first.handle().clone(), second.clone()]);
+        let policy = crate::policy::fixture::load("allow: []\n");
+        let (proxy, front) = first.block_on(async { balanced(&settings(), policy, balance) });
+        let socket = net::listen::bind((Ipv4Addr::LOCALHOST, 0).into(), &[]).unwrap();
+        let address = socket.local_addr().unwrap();
+        let sessions = TaskTracker::new();
+        for (worker, runtime) in [first.handle(), &second].into_iter().enumerate() {
+            runtime.spawn(accept(
+                Arc::clone(&proxy),
+                worker,
+                socket.try_clone().unwrap(),
+                Door {
+                    front: Arc::new(ArcSwap::new(Arc::clone(&front))),
+                    certificates: None,
+                },
+                sessions.clone(),
+                CancellationToken::new(),
+            ));
+        }
+        let ask = move || {
+            let mut client = blocking(TcpStream::connect(address).unwrap());
+            client.write_all(b"nothing that is HTTP\r\n\r\n").unwrap();
+            let mut answer = String::new();
+            client.read_to_string(&mut answer).unwrap();
+            assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
+        };
+        let now = std::time::Instant::now;
+        proxy.balance.beat(0, 1000, now());
+        proxy.balance.beat(1, 0, now());
+        // The first one does not run.
+        ask();
+        proxy.balance.beat(0, 0, now());
+        proxy.balance.beat(1, 0, now());
+        drop(stop);
+        let asked = thread::spawn(ask);
+        first.block_on(async {
+            while !asked.is_finished() {
+                yield_now().await;
+            }
+        });
+        asked.join().unwrap();
+    }
+}

@@ -1,14 +1,17 @@
-//! A proxy without listeners, and connections and tunnels through it that nobody asked for.
-//! Must not be part of any build but a test's, nor be made outside of a tokio runtime.
+//! A proxy without listeners, connections and tunnels through it that nobody asked for, and workers for them.
+//! Must not be part of any build but a test's. What needs sockets is made inside of a tokio runtime.
 //! Called by the unit tests of the data path.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 
 use bytes::BytesMut;
 use jiff::Timestamp;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
+use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::Proxy;
@@ -133,4 +136,25 @@ pub(super) fn connection(proxy: &Arc<Proxy>, front: &Arc<Front>, peer: SocketAdd
         accepted: Instant::now(),
         cut: Notify::new(),
     })
+}
+
+/// A worker's runtime, which nobody drives yet.
+pub(super) fn runtime() -> Runtime {
+    Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// A thread that runs what it is given, until the sender is dropped.
+pub(super) fn other_worker() -> (Handle, oneshot::Sender<()>) {
+    let (stop, stopped) = oneshot::channel();
+    let runtime = runtime();
+    let handle = runtime.handle().clone();
+    thread::spawn(move || runtime.block_on(stopped));
+    (handle, stop)
+}
+
+/// A peer that is waited for, and not for ever.
+pub(super) fn blocking(peer: std::net::TcpStream) -> std::net::TcpStream {
+    peer.set_nonblocking(false).unwrap();
+    peer.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
+    peer
 }

@@ -248,7 +248,7 @@ mod tests {
     use tokio_test::{assert_pending, assert_ready};
 
     use super::*;
-    use crate::proxy::accept::carry;
+    use crate::proxy::carry::carry;
     use crate::proxy::fixture::{Between, Sockets, open, sockets, tunnel};
     use crate::proxy::{Proxy, explicit, sni};
 

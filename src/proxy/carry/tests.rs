@@ -1,23 +1,25 @@
-//! Which worker takes connections, and tunnels that change their worker.
+//! Tunnels that change their worker, or are on their way, and what is left of a connection at its end.
 //! Must not depend on how fast the machine is: a runtime that is not to run is not driven.
 //! Called by the test run.
 
 use std::future::poll_fn;
-use std::io::{Read, Write};
-use std::net::{Ipv4Addr, Shutdown, TcpStream};
-use std::sync::Mutex;
+use std::io::{ErrorKind, Read, Write};
+use std::net::{Ipv4Addr, Shutdown};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use tokio::io::AsyncReadExt;
-use tokio::runtime::{Builder, Runtime};
-use tokio::sync::oneshot;
+use tokio::task::yield_now;
 
 use super::*;
-use crate::net;
+use crate::proxy::Proxy;
+use crate::proxy::admission::Admission;
 use crate::proxy::balance::Balance;
-use crate::proxy::fixture::{Between, balanced, settings, tunnel};
+use crate::proxy::fixture::{Between, blocking, other_worker, runtime, tunnel};
+use crate::proxy::tracker::Tracked;
 use crate::relay::give_away;
+use crate::telemetry::record::End;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum When {
@@ -43,11 +45,7 @@ fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
         } = between;
         let [mut client, mut origin] = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
         let sessions = TaskTracker::new();
-        let place = Place {
-            _open: tracked.connection.front.metrics.connection(),
-            _admitted: Admission::admit(&proxy, Ipv4Addr::LOCALHOST.into()).unwrap(),
-            _session: sessions.token(),
-        };
+        let place = place(&proxy, &tracked, &sessions);
         sessions.close();
         let carried = runtime.spawn(carry(established, place));
 
@@ -138,11 +136,7 @@ fn a_connection_ends_when_all_of_it_has_ended() {
             established,
         } = between;
         let sessions = TaskTracker::new();
-        let place = Place {
-            _open: tracked.connection.front.metrics.connection(),
-            _admitted: Admission::admit(&proxy, Ipv4Addr::LOCALHOST.into()).unwrap(),
-            _session: sessions.token(),
-        };
+        let place = place(&proxy, &tracked, &sessions);
         drop(tracked);
         sessions.close();
         let witness = Arc::new(Witness {
@@ -196,53 +190,6 @@ fn a_tunnel_that_has_moved_little_stays() {
     give_away(0);
 }
 
-#[test]
-fn the_second_worker_accepts_when_the_first_is_full() {
-    let first = runtime();
-    let (second, stop) = other_worker();
-    let balance = Balance::new([first.handle().clone(), second.clone()]);
-    let policy = crate::policy::fixture::load("allow: []\n");
-    let (proxy, front) = first.block_on(async { balanced(&settings(), policy, balance) });
-    let socket = net::listen::bind((Ipv4Addr::LOCALHOST, 0).into(), &[]).unwrap();
-    let address = socket.local_addr().unwrap();
-    let sessions = TaskTracker::new();
-    for (worker, runtime) in [first.handle(), &second].into_iter().enumerate() {
-        runtime.spawn(accept(
-            Arc::clone(&proxy),
-            worker,
-            socket.try_clone().unwrap(),
-            Door {
-                front: Arc::new(ArcSwap::new(Arc::clone(&front))),
-                certificates: None,
-            },
-            sessions.clone(),
-            CancellationToken::new(),
-        ));
-    }
-    let ask = move || {
-        let mut client = blocking(TcpStream::connect(address).unwrap());
-        client.write_all(b"nothing that is HTTP\r\n\r\n").unwrap();
-        let mut answer = String::new();
-        client.read_to_string(&mut answer).unwrap();
-        assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
-    };
-    let now = std::time::Instant::now;
-    proxy.balance.beat(0, 1000, now());
-    proxy.balance.beat(1, 0, now());
-    // The first one does not run.
-    ask();
-    proxy.balance.beat(0, 0, now());
-    proxy.balance.beat(1, 0, now());
-    drop(stop);
-    let asked = thread::spawn(ask);
-    first.block_on(async {
-        while !asked.is_finished() {
-            yield_now().await;
-        }
-    });
-    asked.join().unwrap();
-}
-
 /// Cut while it is with nobody, it ends as soon as somebody has it.
 #[test]
 fn a_cut_reaches_a_tunnel_on_its_way() {
@@ -255,17 +202,14 @@ fn a_cut_reaches_a_tunnel_on_its_way() {
         ..
     } = between;
     let moving = established.detach().unwrap();
-    assert_eq!(proxy.tracker.cut_all(record::End::Drain), ());
+    assert_eq!(proxy.tracker.cut_all(End::Drain), ());
     let mut client = blocking(client.into_std().unwrap());
     runtime.block_on(async {
         let mut established = moving.attach().unwrap();
         assert!(established.relay().await.is_break());
     });
-    assert_eq!(tracked.cut_for(), Some(record::End::Drain));
-    assert_eq!(
-        client.read(&mut [0]).unwrap_err().kind(),
-        io::ErrorKind::ConnectionReset
-    );
+    assert_eq!(tracked.cut_for(), Some(End::Drain));
+    assert_eq!(client.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
 }
 
 /// On its way it belongs to no runtime. If nobody takes it, its peers must not think that all has been said.
@@ -282,27 +226,13 @@ fn a_tunnel_that_does_not_arrive_is_reset() {
     let peers = [client, origin].map(|peer| blocking(peer.into_std().unwrap()));
     drop(established.detach().unwrap());
     for mut peer in peers {
-        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        assert_eq!(peer.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
     }
 }
 
-fn runtime() -> Runtime {
-    Builder::new_current_thread().enable_all().build().unwrap()
-}
-
-/// A thread that runs what it is given, until the sender is dropped.
-fn other_worker() -> (tokio::runtime::Handle, oneshot::Sender<()>) {
-    let (stop, stopped) = oneshot::channel();
-    let runtime = runtime();
-    let handle = runtime.handle().clone();
-    thread::spawn(move || runtime.block_on(stopped));
-    (handle, stop)
-}
-
-fn blocking(peer: TcpStream) -> TcpStream {
-    peer.set_nonblocking(false).unwrap();
-    peer.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
-    peer
+fn place(proxy: &Arc<Proxy>, tracked: &Tracked, sessions: &TaskTracker) -> Place {
+    let admitted = Admission::admit(proxy, Ipv4Addr::LOCALHOST.into()).unwrap();
+    Place::new(&tracked.connection.front, admitted, sessions)
 }
 
 fn pattern(length: usize, period: u8) -> Vec<u8> {
