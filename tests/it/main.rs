@@ -40,4 +40,5 @@ mod resolve;
 mod transparent;
 mod verdicts;
 mod verify;
+mod workers;
 mod workloads;
