@@ -1,6 +1,6 @@
 //! The relay: bytes both ways between a client and an upstream until both have finished or one has gone.
-//! Must not time out, decide or record: the session selects over it, and whoever cuts a tunnel drops this future.
-//! Called by the session for every allowed tunnel.
+//! Must not time out, decide or record: the tunnel selects over it, and whoever cuts one drops this future.
+//! Called for every tunnel, and by workers, which free buffers and say how many tunnels are to go on elsewhere.
 
 pub mod activity;
 mod buffer;

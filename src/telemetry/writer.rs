@@ -265,7 +265,10 @@ impl<W: Write> Thread<W> {
         let dropped = self.shared.dropped.load(Ordering::Relaxed);
         if dropped > self.told && self.told_at.is_none_or(|at| at.elapsed() > TELL) {
             let records = dropped - self.told;
-            tracing::warn!(records, "decision records were lost: the log is written too slowly");
+            tracing::warn!(
+                records,
+                "decision records were lost: the log takes them too slowly, or not at all"
+            );
             self.told = dropped;
             self.told_at = Some(Instant::now());
         }
