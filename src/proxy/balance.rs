@@ -74,8 +74,8 @@ impl Balance {
     }
 
     /// The worker that has most time left; of several the first.
-    pub(crate) fn calmest(&self) -> Option<&Handle> {
-        let busy = self.busy(Instant::now());
+    pub(crate) fn calmest(&self, now: Instant) -> Option<&Handle> {
+        let busy = self.busy(now);
         let calmest = busy.iter().enumerate().min_by_key(|(_, busy)| **busy);
         calmest
             .and_then(|(worker, _)| self.workers.get(worker))
@@ -189,6 +189,26 @@ mod tests {
         ] {
             assert_eq!(gives(busy, worker, so_far), expected, "{busy:?}, {worker}, {so_far}");
         }
+    }
+
+    #[tokio::test]
+    async fn the_calmest_is_the_first_with_most_time_left_that_beats() {
+        let balance = Balance::new([(); 3].map(|()| Handle::current()));
+        let at = |millis| balance.started + Duration::from_millis(millis);
+        let calmest = |millis| {
+            let calmest = balance.calmest(at(millis)).unwrap();
+            balance.runtimes().position(|runtime| std::ptr::eq(runtime, calmest))
+        };
+        assert_eq!(calmest(0), Some(0));
+        for (worker, busy, millis) in [(0, 500, 100), (1, 100, 100), (2, 100, 50)] {
+            balance.beat(worker, busy, at(millis));
+        }
+        assert_eq!(calmest(100), Some(1));
+        balance.beat(1, 101, at(200));
+        assert_eq!(calmest(350), Some(2));
+        assert_eq!(calmest(351), Some(1), "the last one is silent");
+        assert_eq!(calmest(1000), Some(0), "all are");
+        assert!(Balance::new([]).calmest(at(0)).is_none());
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 //! Called by accept, for each connection that becomes a tunnel.
 
 use std::pin::Pin;
+use std::time::Instant;
 
 use tokio_util::task::TaskTracker;
 use tokio_util::task::task_tracker::TaskTrackerToken;
@@ -38,7 +39,7 @@ impl Place {
 pub(super) fn carry(mut established: Established, place: Place) -> impl Future<Output = ()> + Send {
     async move {
         while established.relay().await.is_continue() {
-            if let Some(calmest) = established.balance().calmest().cloned() {
+            if let Some(calmest) = established.balance().calmest(Instant::now()).cloned() {
                 match established.detach() {
                     Ok(moving) => drop(calmest.spawn(go_on(moving, place))),
                     Err(error) => tracing::warn!(%error, "a tunnel cannot leave its thread"),
