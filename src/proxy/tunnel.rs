@@ -119,6 +119,11 @@ impl Established {
     /// to go on.
     pub(crate) async fn relay(&mut self) -> ControlFlow<()> {
         let tracked = &self.tunnel.tracked;
+        let mut ends = Ends {
+            client: &mut self.client,
+            upstream: &mut self.upstream,
+            whole: false,
+        };
         let end = if tracked.connection.proxy.drained.is_cancelled() {
             // It opened behind the one that has cut all others.
             End::Drain
@@ -126,19 +131,19 @@ impl Established {
             let stop = tokio::select! {
                 biased;
                 end = tracked.wait_cut() => Stop::Ended(end),
-                stop = run(tracked, &mut self.client, &mut self.upstream, &mut self.first, &mut self.relay) => stop,
+                stop = run(tracked, &mut ends, &mut self.first, &mut self.relay) => stop,
             };
             match stop {
                 Stop::Ended(end) => end,
-                Stop::GivenAway => return ControlFlow::Continue(()),
+                Stop::GivenAway => {
+                    ends.whole = true;
+                    return ControlFlow::Continue(());
+                }
             }
         };
+        // A reset is passed on as a reset.
+        ends.whole = end == End::Finished;
         self.tunnel.ended(end);
-        if end != End::Finished {
-            // A reset is passed on as a reset; what we cut must not look complete to either side.
-            self.client.abort();
-            crate::net::abort(&self.upstream);
-        }
         ControlFlow::Break(())
     }
 
@@ -184,15 +189,27 @@ impl Moving {
     }
 }
 
-async fn run(
-    tracked: &Tracked,
-    client: &mut Client,
-    upstream: &mut TcpStream,
-    first: &mut BytesMut,
-    state: &mut Relay,
-) -> Stop {
+/// The two ends of a tunnel while bytes go both ways. Dropped before that is over, by a cut or with the worker, they must
+/// not look complete to either side.
+struct Ends<'a> {
+    client: &'a mut Client,
+    upstream: &'a mut TcpStream,
+    /// Whether nothing has been lost.
+    whole: bool,
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        if !self.whole {
+            self.client.abort();
+            crate::net::abort(self.upstream);
+        }
+    }
+}
+
+async fn run(tracked: &Tracked, ends: &mut Ends<'_>, first: &mut BytesMut, state: &mut Relay) -> Stop {
     while !first.is_empty() {
-        match upstream.write_buf(first).await {
+        match ends.upstream.write_buf(first).await {
             Ok(0) | Err(_) => return Stop::Ended(End::UpstreamReset),
             Ok(written) => tracked.activity.moved_up(written),
         }
@@ -201,8 +218,8 @@ async fn run(
     *first = BytesMut::new();
     relay(
         state,
-        client,
-        upstream,
+        ends.client,
+        ends.upstream,
         &tracked.activity,
         &tracked.connection.proxy.pipes,
     )
@@ -265,6 +282,26 @@ mod tests {
         proxy.drained.cancel();
         assert!(assert_ready!(spawn(established.relay()).poll()).is_break());
         drop(established);
+        for peer in [&mut client, &mut origin] {
+            let read = peer.read(&mut [0; 8]).await;
+            assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+        }
+    }
+
+    /// As by the end of its worker.
+    #[tokio::test]
+    async fn a_tunnel_that_is_dropped_looks_complete_to_nobody() {
+        let (_proxy, between) = tunnel("", Balance::new([])).await;
+        let Between {
+            mut client,
+            mut origin,
+            mut established,
+            ..
+        } = between;
+        let relayed = Box::pin(async move { established.relay().await.is_break() });
+        let mut relayed = spawn(relayed);
+        assert_pending!(relayed.poll());
+        drop(relayed);
         for peer in [&mut client, &mut origin] {
             let read = peer.read(&mut [0; 8]).await;
             assert_eq!(read.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
