@@ -335,8 +335,10 @@ async fn drain(proxy: &Proxy, sessions: &TaskTracker, limit: Duration, signals: 
         () = signals.next() => tracing::info!("told again to stop; {} connections are cut", sessions.len()),
     }
     proxy.end_drain();
-    // What was cut writes its record on its way out.
-    let _ = tokio::time::timeout(LAST_TASKS, sessions.wait()).await;
+    // What was cut resets its peers and writes its record on its way out.
+    if tokio::time::timeout(LAST_SESSIONS, sessions.wait()).await.is_err() {
+        tracing::warn!("{} connections have not ended within {LAST_SESSIONS:?}", sessions.len());
+    }
 }
 
 /// One per CPU that the process may use; the standard library reads the cgroup's quota and the affinity mask.
@@ -370,4 +372,6 @@ fn advice(cause: &io::Error) -> &'static str {
 }
 
 const LAST_RECORDS: Duration = Duration::from_secs(2);
+/// What is cut ends at once, unless others leave little of the CPUs to thousands of them.
+const LAST_SESSIONS: Duration = Duration::from_secs(5);
 const LAST_TASKS: Duration = Duration::from_secs(1);
