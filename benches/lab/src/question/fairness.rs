@@ -30,7 +30,7 @@ pub(crate) struct Arguments {
     effort: Effort,
     #[arg(long, default_value_t = 32)]
     streams: usize,
-    /// In one turn, one every five milliseconds.
+    /// In one turn, one every five milliseconds; fewer where they take more than ten seconds together.
     #[arg(long, default_value_t = 500)]
     pings: usize,
 }
@@ -176,7 +176,11 @@ async fn stream_down(mut stream: TcpStream, received: Arc<AtomicU64>) -> anyhow:
 fn ping_alone(mut stream: std::net::TcpStream, pings: usize) -> anyhow::Result<Times> {
     let mut times = Times::default();
     let mut back = [0];
+    let first = Instant::now();
     for _ in 0..pings {
+        if first.elapsed() > LONGEST {
+            break;
+        }
         std::thread::sleep(EVERY);
         let started = Instant::now();
         stream.write_all(&[0x42])?;
@@ -195,5 +199,7 @@ fn gib(bytes: u64) -> f64 {
 /// Milliseconds of the p99.
 const MOST: f64 = 5.0;
 const BEFORE: Duration = Duration::from_millis(300);
+/// The floor lets a ping wait for a tenth of a second.
+const LONGEST: Duration = Duration::from_secs(10);
 const EVERY: Duration = Duration::from_millis(5);
 const BUFFER: usize = 256 * 1024;
