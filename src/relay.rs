@@ -10,6 +10,7 @@ mod pipe;
 
 use std::cell::Cell;
 use std::future::poll_fn;
+use std::ptr;
 use std::task::Poll;
 
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -121,10 +122,19 @@ impl Default for Relay {
     }
 }
 
-/// From now on that many tunnels of this thread, those that move bytes first, stop to go on elsewhere. Not those that have
-/// moved little, which may be over before it pays, nor those that are more than two sockets: what belongs to TLS stays.
+/// From now on that many tunnels of this thread, those that move bytes first, stop to go on elsewhere. Not the very first:
+/// one that keeps a thread busy alone would do the same to each other one. Not those that have moved little, which may be
+/// over before it pays, nor those that are more than two sockets: what belongs to TLS stays.
 pub fn give_away(tunnels: u32) {
     GIVES.set(tunnels);
+    STAYS.set(None);
+}
+
+/// The same, as if one had been seen that stays.
+#[cfg(test)]
+pub(crate) fn give_away_beside_another(tunnels: u32) {
+    give_away(tunnels);
+    STAYS.set(Some(0));
 }
 
 /// Frees the buffers of this thread that no relay has borrowed since this was last called.
@@ -134,11 +144,17 @@ pub fn trim_buffers() {
 
 fn is_given_away(activity: &Activity) -> bool {
     let gives = GIVES.get();
-    let goes = gives > 0 && activity.up() + activity.down() >= GIVEN_AFTER;
-    if goes {
-        GIVES.set(gives - 1);
+    if gives == 0 || activity.up() + activity.down() < GIVEN_AFTER {
+        return false;
     }
-    goes
+    let this = ptr::from_ref(activity).addr();
+    let stays = STAYS.get().unwrap_or(this);
+    STAYS.set(Some(stays));
+    if stays == this {
+        return false;
+    }
+    GIVES.set(gives - 1);
+    true
 }
 
 /// Whether a side that has ended its input hears of the other's end by the close alone that follows: a socket does, and
@@ -170,6 +186,8 @@ const GIVEN_AFTER: u64 = 256 << 10;
 
 thread_local! {
     static GIVES: Cell<u32> = const { Cell::new(0) };
+    /// The first one that could have gone, by where its activity is.
+    static STAYS: Cell<Option<usize>> = const { Cell::new(None) };
 }
 
 #[cfg(test)]

@@ -281,7 +281,7 @@ fn a_busy_tunnel_lets_others_run() {
 /// What belongs to TLS cannot be taken from its thread.
 #[test]
 fn what_is_more_than_two_sockets_is_not_given_away() {
-    give_away(1);
+    give_away_beside_another(1);
     let (mut client, mut upstream) = (Endless::default(), Endless::default());
     upstream.silent = true;
     let activity = Activity::new(&Clock::new());
@@ -294,17 +294,19 @@ fn what_is_more_than_two_sockets_is_not_given_away() {
 
 #[tokio::test]
 async fn no_more_are_given_away_than_are_to_be() {
-    let activity = Activity::new(&Clock::new());
-    activity.moved_down(usize::try_from(GIVEN_AFTER).unwrap());
+    let activities = [(); 4].map(|()| Activity::new(&Clock::new()));
     give_away(2);
-    for given_away in [true, true, false] {
+    // The first one stays, also where it asks again.
+    for (asks, given_away) in [(0, false), (0, false), (1, true), (2, true), (3, false)] {
+        let activity = &activities[asks];
+        activity.moved_down(usize::try_from(GIVEN_AFTER).unwrap());
         let ((_near, mut client), (_far, mut upstream)) = (sockets::pair().await, sockets::pair().await);
         let mut state = Relay::new();
         let mut task = tokio_test::task::spawn(super::relay(
             &mut state,
             &mut client,
             &mut upstream,
-            &activity,
+            activity,
             &NO_PIPES,
         ));
         if given_away {

@@ -18,7 +18,7 @@ use crate::proxy::admission::Admission;
 use crate::proxy::balance::Balance;
 use crate::proxy::fixture::{Between, blocking, other_worker, runtime, tunnel};
 use crate::proxy::tracker::Tracked;
-use crate::relay::give_away;
+use crate::relay::{give_away, give_away_beside_another};
 use crate::telemetry::record::End;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
                 received = all.join().unwrap();
             }
         }
-        give_away(1);
+        give_away_beside_another(1);
         // Something has to move, or nothing asks whether to go.
         origin.write_all(&down).unwrap();
         let mut some = vec![0; if when == When::Stuck { 1 << 20 } else { 0 }];
@@ -171,7 +171,7 @@ fn a_tunnel_that_has_moved_little_stays() {
         mut established,
         ..
     } = between;
-    give_away(1);
+    give_away_beside_another(1);
     let mut client = blocking(client.into_std().unwrap());
     client.write_all(&pattern((256 << 10) - 1, 251)).unwrap();
     client.shutdown(Shutdown::Write).unwrap();
