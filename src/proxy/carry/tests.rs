@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tokio::task::yield_now;
 
 use super::*;
@@ -108,6 +109,56 @@ fn a_tunnel_that_is_given_away_goes_on_where_it_was() {
         assert_eq!(proxy.admission.admitted(), 0);
         drop(stop);
     }
+}
+
+/// Each time with bytes in a pipe, before a half-close and behind it.
+#[tokio::test]
+async fn a_tunnel_may_move_again_and_again() {
+    let (_proxy, between) = tunnel("", Balance::new([])).await;
+    let Between {
+        client,
+        origin,
+        tracked,
+        mut established,
+    } = between;
+    let (up, down) = (pattern(16 << 20, 251), pattern(12 << 20, 241));
+    let client = tokio::spawn(talk(client, up.clone(), down.clone()));
+    let origin = tokio::spawn(talk(origin, down, up));
+    let mut moves = 0;
+    while established.relay().await.is_continue() {
+        established = established.detach().unwrap().attach().unwrap();
+        moves += 1;
+    }
+    drop(established);
+    client.await.unwrap();
+    origin.await.unwrap();
+    assert_eq!((tracked.activity.up(), tracked.activity.down()), (16 << 20, 12 << 20));
+    assert!(moves > 8, "{moves}");
+}
+
+/// Sends all at once, and reads more slowly than it is relayed. Again and again the tunnel is to move.
+async fn talk(mut stream: TcpStream, sent: Vec<u8>, expected: Vec<u8>) {
+    socket2::SockRef::from(&stream).set_recv_buffer_size(64 << 10).unwrap();
+    let (mut reader, mut writer) = stream.split();
+    let sending = async {
+        writer.write_all(&sent).await.unwrap();
+        writer.shutdown().await.unwrap();
+    };
+    let receiving = async {
+        let (mut received, mut some) = (Vec::new(), vec![0; 4 << 10]);
+        for piece in 1.. {
+            match reader.read(&mut some).await.unwrap() {
+                0 => break,
+                read => received.extend_from_slice(&some[..read]),
+            }
+            if piece % 32 == 0 {
+                give_away(1);
+            }
+            yield_now().await;
+        }
+        assert!(received == expected, "{} of {} bytes", received.len(), expected.len());
+    };
+    tokio::join!(sending, receiving);
 }
 
 /// Looks what is left of all connections in the moment in which none is under way any more.
