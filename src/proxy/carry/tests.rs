@@ -152,7 +152,7 @@ async fn talk(mut stream: TcpStream, sent: Vec<u8>, expected: Vec<u8>) {
                 read => received.extend_from_slice(&some[..read]),
             }
             if piece % 32 == 0 {
-                give_away(1);
+                give_away_beside_another(1);
             }
             yield_now().await;
         }
