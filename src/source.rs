@@ -2,6 +2,7 @@
 //! Must not judge a request or know the settings; it turns paths into generations of the [`State`].
 //! Called by `run` and `check` for the first load, then by the app, which lets it watch.
 
+mod background;
 mod files;
 mod hint;
 mod look;

@@ -10,6 +10,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::sleep;
 
 use super::Paths;
+use super::background::in_the_background;
 use super::files::{self, Gathered};
 use super::look::Look;
 use crate::policy::{Problem, SourceText};
@@ -19,18 +20,28 @@ use crate::policy::{Problem, SourceText};
 pub(super) struct Fingerprint(u64);
 
 /// Reads until a set has held still, so that no half-written file and no half-swapped directory is judged.
-pub(super) async fn read_stable(paths: &Paths) -> (Look, Gathered) {
+pub(super) async fn read_stable(paths: &Paths) -> (Look, Gathered, Fingerprint) {
     loop {
         let read = {
             let paths = paths.clone();
-            blocking(move || (Look::at(&paths), files::read(&paths)))
+            move || read(&paths)
         };
-        let (before, read) = read.await;
+        let (before, gathered, fingerprint) = match in_the_background("read", read.clone()).await {
+            Ok(read) => read,
+            Err(_) => blocking(read).await,
+        };
         sleep(STILL).await;
         if look(paths).await == before {
-            return (before, read);
+            return (before, gathered, fingerprint);
         }
     }
+}
+
+fn read(paths: &Paths) -> (Look, Gathered, Fingerprint) {
+    let look = Look::at(paths);
+    let gathered = files::read(paths);
+    let fingerprint = Fingerprint::of(&gathered.texts, &gathered.problems);
+    (look, gathered, fingerprint)
 }
 
 pub(super) async fn look(paths: &Paths) -> Look {

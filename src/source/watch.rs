@@ -6,10 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
-use rustix::process::setpriority_process;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::{Notify, oneshot};
-use tokio::task::spawn_blocking;
+use tokio::sync::Notify;
 use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -18,6 +16,7 @@ use crate::policy::problem::{Cause, Rejected};
 use crate::policy::{Generation, Policy, Problem, SourceText, changes, render};
 use crate::state::{RefusedLoad, State};
 
+use super::background::in_the_background;
 use super::files::Gathered;
 use super::hint::Hint;
 use super::look::Look;
@@ -156,7 +155,7 @@ impl Watch {
         self.retired = read;
         let done: Vec<_> = done;
         if !done.is_empty() {
-            drop(spawn_blocking(|| drop(done)));
+            drop(in_the_background("drop", || drop(done)));
         }
     }
 
@@ -172,9 +171,8 @@ impl Watch {
         if !forced && self.is_unchanged(&look(&paths).await) {
             return false;
         }
-        let (look, read) = read_stable(&paths).await;
+        let (look, read, fingerprint) = read_stable(&paths).await;
         self.look = Some(look);
-        let fingerprint = Fingerprint::of(&read.texts, &read.problems);
         if fingerprint == self.judged && !forced {
             return false;
         }
@@ -200,14 +198,14 @@ impl Watch {
         let texts = read.texts.clone();
         let compiled = {
             let previous = previous.clone();
-            in_the_background(move || {
+            in_the_background("compile", move || {
                 let compiled = compile(read, now, previous.generation().next(), Some(&previous))?;
                 compiled.policy.needs().prepare();
                 let changes = changes(&previous, &compiled.policy);
                 Ok((compiled, changes))
             })
         };
-        let (compiled, changes) = compiled.await.unwrap_or_else(|| Err(bug(texts)))?;
+        let (compiled, changes) = compiled.await.unwrap_or_else(|_| Err(bug(texts)))?;
         let Compiled {
             policy,
             warnings,
@@ -266,19 +264,6 @@ impl Watch {
     }
 }
 
-/// Runs what needs a core for as long as a large policy takes, behind everybody who moves bytes: on a thread of its own,
-/// because what a thread has given up of its priority it cannot take back. `None`: it panicked, or there is no thread.
-async fn in_the_background<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Option<T> {
-    let (done, result) = oneshot::channel();
-    let thread = std::thread::Builder::new().name("compile".into()).spawn(move || {
-        // Of this thread alone. Whoever forbids it gets the policy all the same.
-        let _ = setpriority_process(None, LOW);
-        let _ = done.send(work());
-    });
-    thread.ok()?;
-    result.await.ok()
-}
-
 async fn hung_up(signal: Option<&mut Signal>) {
     let received = match signal {
         Some(signal) => signal.recv().await,
@@ -289,8 +274,6 @@ async fn hung_up(signal: Option<&mut Signal>) {
     }
 }
 
-/// A tenth of the weight of a usual thread.
-const LOW: i32 = 10;
 /// How often the files are looked at where no hint comes.
 const POLL: Duration = Duration::from_millis(500);
 

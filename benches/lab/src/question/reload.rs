@@ -2,7 +2,8 @@
 //! Must open tunnels at a steady pace, well below what the machine can do: a wait is counted from when it was due.
 //! Called as `sluicegate-lab reload`.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, ensure};
 use clap::Args;
 use serde_json::json;
-use tokio::task::JoinSet;
+use tokio::task::{JoinSet, spawn_blocking};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
 
 use super::Answer;
@@ -186,7 +187,7 @@ impl Waits {
 struct Reloads {
     policy: PathBuf,
     next: PathBuf,
-    text: String,
+    text: Arc<str>,
     stopped: std::cell::Cell<bool>,
 }
 
@@ -196,7 +197,7 @@ impl Reloads {
         Self {
             // Not in the watched directory, but on the same file system.
             next: lab.dir.path().join("next.yaml"),
-            text: policy_text(rules, &lab.origin),
+            text: policy_text(rules, &lab.origin).into(),
             policy,
             stopped: false.into(),
         }
@@ -212,8 +213,15 @@ impl Reloads {
         let mut count = 0;
         while !self.stopped.get() {
             let before = proxy.metric("sluicegate_policy_generation", "").await?;
-            fs::write(&self.next, format!("# {before}\n{}", self.text))?;
-            fs::rename(&self.next, &self.policy)?;
+            let (next, policy, text) = (self.next.clone(), self.policy.clone(), Arc::clone(&self.text));
+            // Not in the thread that opens tunnels when they are due: it takes milliseconds.
+            let written = spawn_blocking(move || {
+                let mut file = BufWriter::new(File::create(&next)?);
+                write!(file, "# {before}\n{text}")?;
+                file.into_inner()?;
+                fs::rename(&next, &policy)
+            });
+            written.await??;
             let deadline = Instant::now() + PATIENCE;
             while proxy.metric("sluicegate_policy_generation", "").await? <= before {
                 ensure!(Instant::now() < deadline, "the policy is not loaded again");
