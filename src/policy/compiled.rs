@@ -178,7 +178,7 @@ impl Policy {
     }
 
     /// Every workload that a source belongs to, by name; some of them more than once.
-    pub(super) fn workloads_with<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Arc<str>> + Clone {
+    pub(super) fn workloads_with<'a>(&'a self, source: &'a Source) -> impl Iterator<Item = &'a Arc<str>> {
         let around = source.workload.is_none().then(|| self.around.around(source.address));
         let around = around.into_iter().flatten().flat_map(|(_, places)| places);
         let around = around.filter_map(|place| self.workload_at(*place));

@@ -121,7 +121,7 @@ impl<'a> Judge<'a> {
             }
         };
         let mut other = None;
-        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), self.asker());
+        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), || self.asker());
         index.visit_from(rules, &ask.host, &asker, found, |id, rule, destination| {
             if !self.exists(rule) {
                 return ControlFlow::Continue(());
@@ -284,7 +284,7 @@ impl<'a> Judge<'a> {
                 (Effect::Deny | Effect::Allow, _) => {}
             }
         };
-        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), self.asker());
+        let (index, rules, asker) = (self.policy.index(), self.policy.rules(), || self.asker());
         index.visit_address_from(rules, address, &asker, &mut |id, rule, to| found(id, rule, to, false));
         if inside != address {
             index.visit_address_from(rules, inside, &asker, &mut |id, rule, to| found(id, rule, to, true));
@@ -322,7 +322,7 @@ impl<'a> Judge<'a> {
         classify(address) != AddressClass::Public || self.policy.closed().iter().any(|range| holds(range, address))
     }
 
-    fn asker(&self) -> Asker<impl Iterator<Item = &'a Arc<str>> + Clone> {
+    fn asker(&self) -> Asker<impl Iterator<Item = &'a Arc<str>>> {
         Asker {
             address: self.source.address,
             workloads: self.policy.workloads_with(self.source),

@@ -120,11 +120,11 @@ impl Index {
     /// Like [`Index::visit`] for those rules that can speak of the asker; some of them more than once, and perhaps others.
     /// Of the allow rules that name sources `other` gets some until it breaks, the narrowest first: the one to name where
     /// none was for this asker.
-    pub(super) fn visit_from<'a, 'w>(
+    pub(super) fn visit_from<'a, 'w, I: Iterator<Item = &'w Arc<str>>>(
         &'w self,
         rules: &'a [Rule],
         host: &Host,
-        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        asker: &impl Fn() -> Asker<I>,
         mut found: impl FnMut(RuleId, &'a Rule, &'a Destination),
         mut other: impl FnMut(RuleId, &'a Rule, &'a Destination) -> ControlFlow<()>,
     ) {
@@ -134,11 +134,11 @@ impl Index {
     }
 
     /// The same for the address ranges of rules around `address`.
-    pub(super) fn visit_address_from<'a, 'w>(
+    pub(super) fn visit_address_from<'a, 'w, I: Iterator<Item = &'w Arc<str>>>(
         &'w self,
         rules: &'a [Rule],
         address: IpAddr,
-        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        asker: &impl Fn() -> Asker<I>,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
         self.heads_around(address, &mut |head, label| {
@@ -187,12 +187,12 @@ impl Index {
         }
     }
 
-    fn walk_from<'a, 'w>(
+    fn walk_from<'a, 'w, I: Iterator<Item = &'w Arc<str>>>(
         &'w self,
         rules: &'a [Rule],
         head: Link,
         label: Option<&str>,
-        asker: &Asker<impl Iterator<Item = &'w Arc<str>> + Clone>,
+        asker: &impl Fn() -> Asker<I>,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
         other: &mut impl FnMut(RuleId, &'a Rule, &'a Destination) -> ControlFlow<()>,
     ) {
@@ -200,7 +200,8 @@ impl Index {
             self.walk(rules, head, label, found);
             return;
         };
-        for head in crowd.of(asker.address, asker.workloads.clone()) {
+        let asker = asker();
+        for head in crowd.of(asker.address, asker.workloads) {
             self.walk(rules, head, label, found);
         }
         for entry in crowd.narrow() {

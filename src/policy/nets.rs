@@ -36,7 +36,7 @@ impl<T> Nets<T> {
     }
 
     /// The ranges that hold an address, the narrowest first: how long their prefix is, and what is kept with them.
-    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = (u8, &T)> + Clone {
+    pub(super) fn around(&self, address: IpAddr) -> impl Iterator<Item = (u8, &T)> {
         let [v4, v6] = &self.lengths;
         let lengths = if address.is_ipv4() { v4 } else { v6 };
         lengths.iter().filter_map(move |length| {
