@@ -1,5 +1,5 @@
 //! From a host to the few rules that may speak of it, at a cost that does not grow with the number of rules.
-//! Must not judge: it finds candidates by host alone; sources, ports, time and checks are the gate's.
+//! Must not judge: it finds candidates by host, and by source where these are many; what passes is for the gate to say.
 //! Built once by `Policy::new`, asked by every decision.
 
 mod crowd;
@@ -88,7 +88,7 @@ impl Index {
         }
         index.labels.before = befores.automaton();
         for head in index.heads() {
-            if let Some(crowd) = Crowd::split(Some(head), rules, &mut index) {
+            if let Some(crowd) = Crowd::split(head, rules, &mut index) {
                 index.crowds.insert(head, crowd);
             }
         }
@@ -220,13 +220,13 @@ impl Index {
         label: Option<&str>,
         found: &mut impl FnMut(RuleId, &'a Rule, &'a Destination),
     ) {
-        for (id, rule, destination) in self.list(Some(head)).filter_map(|entry| entry.of(rules, label)) {
+        for (id, rule, destination) in self.list(head).filter_map(|entry| entry.of(rules, label)) {
             found(id, rule, destination);
         }
     }
 
-    fn list(&self, head: Head) -> impl Iterator<Item = Entry> {
-        let mut link = head;
+    fn list(&self, head: Link) -> impl Iterator<Item = Entry> {
+        let mut link = Some(head);
         iter::from_fn(move || {
             let entry = *self.entries.get(link?.get() as usize - 1)?;
             link = entry.next;

@@ -8,8 +8,7 @@ use rustix::process::setpriority_process;
 use tokio::sync::oneshot;
 
 /// Does the work behind everybody else's: on a thread of its own, because what a thread has given up of its priority it
-/// cannot take back. It is done also where nobody waits for it. Nothing comes back if it
-/// panicked, or if there is no thread.
+/// cannot take back. It is done also where nobody waits for it. Nothing comes back if it panicked, or if there is no thread.
 pub(super) fn in_the_background<T: Send + 'static>(
     name: &str,
     work: impl FnOnce() -> T + Send + 'static,
@@ -28,3 +27,20 @@ pub(super) fn in_the_background<T: Send + 'static>(
 
 /// A tenth of the weight of a usual thread.
 const LOW: i32 = 10;
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::getpriority_process;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn it_is_done_behind_the_others_and_its_panic_ends_nothing_else() {
+        let before = getpriority_process(None).unwrap();
+        let priority = in_the_background("test", || getpriority_process(None).unwrap()).await;
+        assert_eq!(priority, Ok(LOW.max(before)));
+        assert_eq!(getpriority_process(None).unwrap(), before, "this thread is as it was");
+        let nothing = in_the_background("test", move || assert!(before > 99, "as a bug would")).await;
+        assert!(nothing.is_err());
+    }
+}

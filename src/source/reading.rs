@@ -28,6 +28,7 @@ pub(super) async fn read_stable(paths: &Paths) -> (Look, Gathered, Fingerprint) 
         };
         let (before, gathered, fingerprint) = match in_the_background("read", read.clone()).await {
             Ok(read) => read,
+            // Without a thread for it there may still be one of the runtime's; and a panic goes on here.
             Err(_) => blocking(read).await,
         };
         sleep(STILL).await;

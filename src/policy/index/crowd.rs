@@ -22,13 +22,13 @@ pub(super) struct Crowd {
     open: Head,
     by_workload: HashMap<Arc<str>, Head, RandomState>,
     by_range: Nets<Head>,
-    /// The allow rules of both of them, the one first that a denial would name.
+    /// The allow rules that are found by workload or range, the one first that a denial would name.
     narrow: Box<[Entry]>,
 }
 
 impl Crowd {
-    /// Splits a list. `None`: it is short, or nearly all of it is for everyone.
-    pub(super) fn split(head: Head, rules: &[Rule], index: &mut Index) -> Option<Self> {
+    /// Splits a list. `None`: few rules of it are found by source, so that it stays as it is.
+    pub(super) fn split(head: Link, rules: &[Rule], index: &mut Index) -> Option<Self> {
         let list: Vec<_> = index
             .list(head)
             .filter_map(|entry| Some((entry, rules.get(entry.rule as usize)?)))
